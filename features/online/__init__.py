@@ -1,0 +1,79 @@
+"""Online stores that hold a user's state and its served views in one atomic step.
+
+:class:`ProfileStore` is the contract; ``redis`` and ``sqlite`` keep it, and both pass
+``tests/contract/test_profile_store.py``. A store is found by its class path in
+``feature_store.yaml`` and stays a Feast online store for everybody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+
+class SourcePosition(NamedTuple):
+    """One partition of one incarnation of a topic."""
+
+    topic_id: str
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileWrite:
+    """A user's next state and what is served of it, to be stored in one step or not at all."""
+
+    user_id: str
+    expected_revision: int
+    """Revision that the store must hold; 0 = the user must be absent."""
+    revision: int
+    record: bytes
+    """The packed state (``features.state``); opaque here."""
+    views: Mapping[str, Mapping[str, bytes]] | None
+    """View → feature → serialized ``feast.types.Value``; None removes all views (a tombstone)."""
+    event_timestamp_us: int
+    created_us: int
+
+
+class StoreError(Exception):
+    """The store failed; the call may be repeated."""
+
+
+class StatelessUsersError(StoreError):
+    """Users whose views were loaded (``feast materialize``) without a state; rebuild them first."""
+
+
+class ProfileStore(Protocol):
+    """Batch access to states with compare-and-set. Safe to share between threads."""
+
+    def read_states(self, user_ids: Sequence[str]) -> list[bytes | None]:
+        """The packed state of each user, None where absent, in the order asked.
+
+        Raises StatelessUsersError for users that have views but no state, StoreError on failure.
+        """
+
+    def compare_and_set(self, writes: Sequence[ProfileWrite]) -> list[bool]:
+        """Store each write whose ``expected_revision`` is what the store holds; True = stored.
+
+        Record, revision and views of a user change in one atomic step; users are independent of
+        each other. After StoreError any subset may have been stored: read again.
+        """
+
+    def read_positions(self, namespace: str) -> dict[SourcePosition, int]:
+        """Next offsets per partition as last mirrored by :meth:`write_positions`."""
+
+    def write_positions(self, namespace: str, positions: Mapping[SourcePosition, int]) -> None:
+        """Mirror positions whose events are all stored (and flushed to parquet)."""
+
+    def read_space(self) -> tuple[str, str] | None:
+        """``(event_space, profile_space)`` that the store was first written with."""
+
+    def claim_space(self, event_space: str, profile_space: str) -> tuple[str, str]:
+        """Set the spaces if none is set; returns those in force."""
+
+    def durability_problems(self) -> list[str]:
+        """What would lose acknowledged writes: one sentence each, naming the setting to change."""
+
+    def close(self) -> None:
+        """Release connections; the object must not be used after."""

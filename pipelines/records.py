@@ -1,0 +1,65 @@
+"""What flows before inference: a Kafka record, and the value that a bad one becomes."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Record(NamedTuple):
+    """One Kafka record, byte for byte, with where it came from."""
+
+    topic: str
+    topic_id: str
+    """The broker's topic id, or ``<cluster id>/<topic>`` where it gives none: a recreated topic is another source."""
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+
+
+class Reason(StrEnum):
+    """Why a record was rejected; the value is what the dead-letter header says. One test each."""
+
+    # envelope (pipelines/events.py)
+    TOO_LARGE = "too_large"
+    EMPTY_VALUE = "empty_value"
+    NOT_CLOUDEVENT = "not_cloudevent"
+    UNKNOWN_TYPE = "unknown_type"
+    WRONG_TOPIC = "wrong_topic"
+    BAD_CONTENT_TYPE = "bad_content_type"
+    BAD_JSON = "bad_json"
+    BAD_ENCODING = "bad_encoding"
+    MISSING_FIELD = "missing_field"
+    BAD_FIELD = "bad_field"
+    BAD_USER_ID = "bad_user_id"
+    KEY_MISMATCH = "key_mismatch"
+    BAD_TIME = "bad_time"
+    # claim checks (pipelines/media.py)
+    REF_FORBIDDEN = "ref_forbidden"
+    REF_MISSING = "ref_missing"
+    REF_TOO_LARGE = "ref_too_large"
+    REF_MISMATCH = "ref_mismatch"
+    # content (models/*)
+    UNSUPPORTED_FORMAT = "unsupported_format"
+    CORRUPT_MEDIA = "corrupt_media"
+    MEDIA_TOO_LARGE = "media_too_large"
+    MEDIA_TOO_SMALL = "media_too_small"
+    EMPTY_TEXT = "empty_text"
+    NO_SOUND = "no_sound"
+    INFERENCE_FAILED = "inference_failed"
+    # anything that no rule names
+    INTERNAL_ERROR = "internal_error"
+
+
+class Rejected(NamedTuple):
+    """A record that could not become part of a profile. Never holds an exception text of a library:
+    such texts may quote the content."""
+
+    record: Record
+    reason: Reason
+    stage: str  # label of the step that gave it
+    error: str  # exception class name, or empty
+    detail: str  # what was expected and got, without content
