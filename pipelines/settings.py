@@ -1,0 +1,295 @@
+"""Settings: frozen values from one YAML file, then the environment, then flags; unknown keys fail.
+
+``PORTRAIT_KAFKA__GROUP_ID=x`` and ``--set kafka.group_id=x`` both override ``kafka: {group_id: …}``.
+This module alone reads the environment. Secrets are named, never written: ``env:NAME`` or ``file:PATH``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import yaml
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+ENV_PREFIX: Final = "PORTRAIT_"
+DEFAULT_FILE: Final = "portrait.yaml"
+_STRICT: Final = ConfigDict(extra="forbid", frozen=True)
+
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used: ``<file>:<line>: <key>: expected <x>, got <y>; <what to do>``."""
+
+
+def _check_secret(reference: str) -> str:
+    if not reference.startswith(("env:", "file:")):
+        raise ValueError("expected a reference env:NAME or file:PATH, never the secret itself")
+    return reference
+
+
+SecretRef = Annotated[str, AfterValidator(_check_secret)]
+"""Where a secret is found; :func:`secret` reads it at the last moment."""
+
+
+def secret(reference: str) -> str:
+    """The secret behind ``env:NAME`` or ``file:PATH``. Raises SettingsError naming the reference only."""
+    kind, _, where = reference.partition(":")
+    if kind == "env":
+        value = os.environ.get(where)
+        if value is None:
+            raise SettingsError(f"{reference}: expected the variable to be set, got none; export {where}")
+        return value
+    try:
+        return Path(where).read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise SettingsError(f"{reference}: expected a readable file, got {error.strerror}") from error
+
+
+@dataclass(config=_STRICT)
+class Security:
+    """How to reach the brokers; the names are kafka-python's."""
+
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    ssl_cafile: Path | None = None
+    ssl_certfile: Path | None = None
+    ssl_keyfile: Path | None = None
+    ssl_password: SecretRef | None = None
+    ssl_check_hostname: bool = True
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    sasl_username: SecretRef | None = None
+    sasl_password: SecretRef | None = None
+
+
+@dataclass(config=_STRICT)
+class Topics:
+    """Topic names by what they carry."""
+
+    reviews: str = "reviews"
+    images: str = "images"
+    voices: str = "voices"
+    controls: str = "controls"
+
+    def all(self) -> tuple[str, ...]:
+        """Every source topic, contents first."""
+        return (self.reviews, self.images, self.voices, self.controls)
+
+
+@dataclass(config=_STRICT)
+class Kafka:
+    """Where records come from and where a run without stored positions begins."""
+
+    bootstrap_servers: tuple[str, ...] = ("localhost:9092",)
+    topics: Topics = field(default_factory=Topics)
+    group_id: str = "portrait"
+    start: Literal["earliest", "latest", "committed", "timestamp"] = "earliest"
+    """Start of a partition that no position is stored for; ``committed`` refuses such a partition."""
+    start_timestamp_ms: int | None = None
+    on_out_of_range: Literal["error", "earliest", "latest"] = "error"
+    security: Security = field(default_factory=Security)
+    max_record_bytes: Count = 8_388_608
+    connect_timeout_s: Seconds = 10.0
+    discover_every_s: Seconds = 5.0
+
+
+@dataclass(config=_STRICT)
+class TopicMapping:
+    """Reads a topic of plain JSON (no CloudEvents): where in the object each thing is (``a.b.c``)."""
+
+    type: Literal["portrait.review.v1", "portrait.image.v1", "portrait.voice.v1"]
+    user: str
+    content: str
+    id: str | None = None  # none: the source position is the id
+    time: str | None = None  # none: the record's timestamp
+    time_unit: Literal["iso8601", "s", "ms", "us"] = "iso8601"
+    encoding: Literal["text", "base64", "ref"] = "text"
+    rating: str | None = None
+    lang: str | None = None
+    source: str | None = None  # literal source; none: kafka:<topic>
+
+
+@dataclass(config=_STRICT)
+class Media:
+    """What claim checks may point to; nothing is allowed until it is listed."""
+
+    roots: tuple[Path, ...] = ()
+    hosts: tuple[str, ...] = ()
+    max_bytes: Count = 20_971_520
+    timeout_s: Seconds = 10.0
+
+
+@dataclass(config=_STRICT)
+class Models:
+    """Encoders, fusion and how they run. A path of None is the shipped weight file."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    text: Path | None = None
+    image: Path | None = None
+    voice: Path | None = None
+    fusion: Path | None = None
+    fusion_kind: Literal["learned", "concat", "average", "attention"] = "learned"
+    batch_items: Count = 64
+    batch_bytes: Count = 67_108_864
+    threads: Count = 1
+
+
+@dataclass(config=_STRICT)
+class Fold:
+    """Anti-replay window, shards and retries of the compare-and-set loop."""
+
+    window_offsets: Count = 1_000_000
+    window_entries: Count = 4_096
+    shards: Count = 4
+    attempts: Count = 8
+
+
+@dataclass(config=_STRICT)
+class History:
+    """The parquet tables."""
+
+    dir: Path = Path("data")
+    flush_s: Seconds = 5.0
+    flush_bytes: Count = 33_554_432
+
+
+@dataclass(config=_STRICT)
+class Outputs:
+    """Topics that a run writes."""
+
+    dead_letter_suffix: Annotated[str, Field(min_length=1)] = ".dead"
+    changelog: str | None = None
+
+
+@dataclass(config=_STRICT)
+class Rounds:
+    """Local rounds: how much is taken at once, how long to wait for more."""
+
+    max_records: Count = 2_000
+    max_bytes: Count = 67_108_864
+    poll_ms: Count = 100
+    retries: Count = 5
+
+
+@dataclass(config=_STRICT)
+class Settings:
+    """All of ``portrait.yaml``."""
+
+    kafka: Kafka = field(default_factory=Kafka)
+    mapping: Mapping[str, TopicMapping] = field(default_factory=dict)
+    media: Media = field(default_factory=Media)
+    models: Models = field(default_factory=Models)
+    taxonomy: Path | None = None
+    fold: Fold = field(default_factory=Fold)
+    feature_repo: Path = Path("feature_repo")
+    accept_store_risks: bool = False
+    """Run although the store may lose acknowledged writes (caches, trials)."""
+    history: History = field(default_factory=History)
+    outputs: Outputs = field(default_factory=Outputs)
+    rounds: Rounds = field(default_factory=Rounds)
+
+
+_ADAPTER: Final = TypeAdapter(Settings)
+_PATHS: Final = ("media.roots", "models.text", "models.image", "models.voice", "models.fusion", "taxonomy",
+                 "feature_repo", "history.dir", "kafka.security.ssl_cafile", "kafka.security.ssl_certfile",
+                 "kafka.security.ssl_keyfile")  # fmt: skip
+
+
+def load_settings(
+    file: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """Read ``file`` (default: portrait.yaml of the current folder; absent: defaults), environment, overrides.
+
+    Relative paths of the file are relative to its folder, those of overrides to the current one.
+    Raises SettingsError.
+    """
+    path = Path(file or DEFAULT_FILE)
+    text = ""
+    if file is not None or path.exists():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(
+                f"{path}: expected a readable settings file, got {type(error).__name__}; "
+                "write one with `portrait init DIR` or name another with -c"
+            ) from error
+    try:
+        data = yaml.safe_load(text) or {}
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise SettingsError(
+            f"{path}{line}: expected YAML, got a syntax error: {getattr(error, 'problem', error)}"
+        ) from error
+    if not isinstance(data, dict):
+        raise SettingsError(f"{path}:1: expected a mapping of settings, got {type(data).__name__}")
+    _anchor_paths(data, path.resolve().parent)
+    for key, value, where in _overrides(overrides, os.environ if environment is None else environment):
+        _put(data, key, value, where)
+    try:
+        return _ADAPTER.validate_python(data)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(path, node, e) for e in error.errors())) from error
+
+
+def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
+    for dotted in _PATHS:
+        *parents, last = dotted.split(".")
+        inner: Any = data
+        for name in parents:
+            inner = inner.get(name) if isinstance(inner, dict) else None
+        if isinstance(inner, dict) and isinstance(inner.get(last), str):
+            inner[last] = str(folder / inner[last])
+        elif isinstance(inner, dict) and isinstance(inner.get(last), list):
+            inner[last] = [str(folder / p) if isinstance(p, str) else p for p in inner[last]]
+
+
+def _overrides(flags: Iterable[str], environment: Mapping[str, str]) -> Iterable[tuple[str, Any, str]]:
+    for name, text in sorted(environment.items()):
+        if name.startswith(ENV_PREFIX) and "__" in name:
+            yield name.removeprefix(ENV_PREFIX).lower().replace("__", "."), yaml.safe_load(text), name
+    for flag in flags:
+        key, equals, text = flag.partition("=")
+        if not equals or not key:
+            raise SettingsError(
+                f"--set {flag}: expected key=value, got no '='; for example --set kafka.group_id=x"
+            )
+        yield key, yaml.safe_load(text), f"--set {key}"
+
+
+def _put(data: dict[str, Any], key: str, value: Any, where: str) -> None:
+    *parents, last = key.split(".")
+    inner = data
+    for name in parents:
+        inner = inner.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise SettingsError(
+                f"{where}: expected a key of a mapping, got {key!r}, whose part {name!r} is a value"
+            )
+    inner[last] = value
+
+
+def _explain(path: Path, node: yaml.Node | None, error: Any) -> str:
+    """One validation error as file:line: key: expected, got."""
+    line, keys = 1, [str(part) for part in error["loc"]]
+    for part in keys:
+        if isinstance(node, yaml.MappingNode):
+            for key_node, value_node in node.value:
+                if key_node.value == part:
+                    line, node = key_node.start_mark.line + 1, value_node
+    key = ".".join(keys)
+    if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return (
+            f"{path}:{line}: {key}: expected a known setting, got this key; `portrait init` writes them all"
+        )
+    expected = error["msg"].removeprefix("Value error, expected ").removeprefix("Input should be ")
+    given = "a value (not shown)" if "security" in keys else repr(error.get("input"))[:80]
+    return f"{path}:{line}: {key}: expected {expected}, got {given}; correct it or leave it out"
