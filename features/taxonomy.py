@@ -1,4 +1,4 @@
-"""The categories that profiles speak of: two levels with Chinese and English names, and how labels map to them."""
+"""The categories that profiles speak of: two levels with zh and en names, and how labels map to them."""
 
 from __future__ import annotations
 
@@ -53,6 +53,11 @@ class Taxonomy:
         """Hex sha256 of order and ids: what the slots of a state mean."""
         return hashlib.sha256(json.dumps([[c.id, c.parent] for c in self.categories]).encode()).hexdigest()
 
+    @cached_property
+    def first_level(self) -> tuple[str, ...]:
+        """Ids of the first level, in order: what the ``category`` head and the shared space tell apart."""
+        return tuple(c.id for c in self.categories if c.parent is None)
+
     def category_of(self, head: str, label: str) -> Category | None:
         """The category that a head's label stands for, by its map, or by its own id; None: no tag."""
         wanted = self.maps.get(head, {}).get(label, label if head == "category" else "")
@@ -69,12 +74,14 @@ def load_taxonomy(path: str | Path | None = None) -> Taxonomy:
     try:
         data = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise TaxonomyError(f"{file}: expected a taxonomy file, got {error.strerror}; check taxonomy.path") from error
+        raise TaxonomyError(
+            f"{file}: expected a taxonomy file, got {error.strerror}; check taxonomy.path"
+        ) from error
     except yaml.YAMLError as error:
         raise TaxonomyError(f"{file}: expected YAML or JSON, got a syntax error; {error}") from error
     if not isinstance(data, dict):
         raise TaxonomyError(f"{file}: expected a mapping, got {type(data).__name__}; see {DEFAULT_PATH.name}")
-    taxonomy = _from_flat(data) if "taxonomy" in data else _from_levels(file, data)
+    taxonomy = _from_flat(file, data) if "taxonomy" in data else _from_levels(file, data)
     _check(file, taxonomy)
     return taxonomy
 
@@ -82,14 +89,30 @@ def load_taxonomy(path: str | Path | None = None) -> Taxonomy:
 def _from_levels(file: Path, data: dict[str, Any]) -> Taxonomy:
     top: list[Category] = []
     below: list[Category] = []
-    for item in data.get("categories") or []:
+    items = data.get("categories")
+    if not isinstance(items, list):
+        raise TaxonomyError(f"{file}: categories: expected a list, got {type(items).__name__}")
+    for item in items:
         try:
             top.append(Category(str(item["id"]), str(item["zh"]), str(item["en"])))
-            for child in item.get("children") or []:
-                below.append(Category(str(child["id"]), str(child["zh"]), str(child["en"]), str(item["id"])))
+            below += [
+                Category(str(child["id"]), str(child["zh"]), str(child["en"]), str(item["id"]))
+                for child in item.get("children") or []
+            ]
         except (KeyError, TypeError) as error:
-            raise TaxonomyError(f"{file}: categories: expected items with id, zh and en, got {item!r}") from error
+            raise TaxonomyError(
+                f"{file}: categories: expected items with id, zh and en, got {item!r}"
+            ) from error
     return Taxonomy((*top, *below), data.get("maps") or {}, data.get("words") or {})
+
+
+# fmt: off
+VOICE_WORDS: Final = (
+    "数字", "语音", "语言", "识别", "中国", "总工", "北京", "背景", "上海", "商行", "复旦", "饭店",
+    "Speech", "Speaker", "Signal", "Process", "Print", "Open", "Close", "Project",
+)
+# fmt: on
+"""The spoken words of DSPSpeech-20 in the order of their ids, which the flat form's ``voice_word`` counts."""
 
 
 _FLAT_MAPS: Final = {
@@ -102,13 +125,24 @@ _FLAT_MAPS: Final = {
 }
 
 
-def _from_flat(data: dict[str, Any]) -> Taxonomy:
-    """One level, names taken from the default where it has the id; maps renamed to their heads."""
+def _from_flat(file: Path, data: dict[str, Any]) -> Taxonomy:
+    """One level, names taken from the default where it has the id; maps renamed to their heads.
+
+    ``voice_word`` (prose: word i stands for category i, those past the last one for i minus their
+    number) gives the word map where there is no ``words``.
+    """
     known = {c.id: c for c in load_taxonomy().categories}
-    categories = tuple(known.get(i) or Category(i, i, i) for i in map(str, data["taxonomy"]))
-    maps = {head: data[key] for key, head in _FLAT_MAPS.items() if isinstance(data.get(key), dict)}
-    words = data.get("words") if isinstance(data.get("words"), dict) else {}
-    return Taxonomy(categories, maps, words or {})
+    ids = data["taxonomy"]
+    if not isinstance(ids, list):
+        raise TaxonomyError(f"{file}: taxonomy: expected a list of ids, got {type(ids).__name__}")
+    categories = tuple(
+        Category(i, known[i].zh, known[i].en) if i in known else Category(i, i, i) for i in map(str, ids)
+    )
+    maps = {head: data[key] for key, head in _FLAT_MAPS.items() if key in data}
+    words = data.get("words") or {}
+    if not words and "voice_word" in data and categories:
+        words = {word: categories[i % len(categories)].id for i, word in enumerate(VOICE_WORDS)}
+    return Taxonomy(categories, maps, words)
 
 
 def _check(file: Path, taxonomy: Taxonomy) -> None:
@@ -117,6 +151,10 @@ def _check(file: Path, taxonomy: Taxonomy) -> None:
         raise TaxonomyError(f"{file}: categories: expected 1 to {MAX_TAGS} over both levels, got {len(ids)}")
     if twice := {i for i in ids if ids.count(i) > 1}:
         raise TaxonomyError(f"{file}: categories: expected unique ids, got {sorted(twice)} twice")
+    if not isinstance(taxonomy.maps, dict):
+        raise TaxonomyError(f"{file}: maps: expected head: {{label: id}}, got {type(taxonomy.maps).__name__}")
     for where, mapping in (*taxonomy.maps.items(), ("words", taxonomy.words)):
-        if unknown := sorted(set(mapping.values()) - set(ids)):
+        if not isinstance(mapping, dict):
+            raise TaxonomyError(f"{file}: {where}: expected label: id, got {type(mapping).__name__}")
+        if unknown := sorted({str(v) for v in mapping.values()} - set(ids)):
             raise TaxonomyError(f"{file}: {where}: expected ids of categories, got {unknown}")
