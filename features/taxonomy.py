@@ -12,12 +12,13 @@ from typing import Any, Final
 
 import yaml
 
+from features.errors import UsageError
 from features.schema import MAX_TAGS
 
 DEFAULT_PATH: Final = Path(__file__).with_name("taxonomy.yaml")
 
 
-class TaxonomyError(ValueError):
+class TaxonomyError(UsageError):
     """A taxonomy file that cannot be used; the message names the file and the key."""
 
 

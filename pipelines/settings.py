@@ -16,6 +16,8 @@ import yaml
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from features.errors import UsageError
+
 ENV_PREFIX: Final = "PORTRAIT_"
 DEFAULT_FILE: Final = "portrait.yaml"
 _STRICT: Final = ConfigDict(extra="forbid", frozen=True)
@@ -24,7 +26,7 @@ Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 
 
-class SettingsError(ValueError):
+class SettingsError(UsageError):
     """Settings that cannot be used: ``<file>:<line>: <key>: expected <x>, got <y>; <what to do>``."""
 
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from features.errors import PortraitError
+
 
 class SourcePosition(NamedTuple):
     """One partition of one incarnation of a topic."""
@@ -36,7 +38,7 @@ class ProfileWrite:
     created_us: int
 
 
-class StoreError(Exception):
+class StoreError(PortraitError):
     """The store failed; the call may be repeated."""
 
 

@@ -1,0 +1,266 @@
+"""Encoded events by shard → stored profiles: read states, fold, fuse, compare-and-set, repeat what lost.
+
+The online store is the state. Beam keeps none, so a bundle that a runner repeats, on whatever worker,
+finds the events it folded before in the states' anti-replay windows and changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import xxhash
+
+from features.history import event_batch, profile_batch
+from features.online import ProfileStore, ProfileWrite, StatelessUsersError, StoreError
+from features.online.values import encode_views
+from features.profile import profile_columns
+from features.schema import EVENT_DTYPE, EncodedEvent
+from features.state import (
+    FoldPolicy,
+    FoldResult,
+    Outcome,
+    Spaces,
+    States,
+    fold,
+    fusion_inputs,
+    pack,
+    unpack,
+)
+from features.taxonomy import Taxonomy
+from models.fusion import Fusion
+from pipelines import metrics
+from pipelines.settings import Settings
+from pipelines.worker import worker
+
+_LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+USERS_AT_ONCE: Final = 500
+"""Users per read and per compare-and-set: bounds memory and how long a store is held."""
+EVENTS_AT_ONCE: Final = 5_000
+_FIRST_WAIT_S: Final = 0.05
+_LONGEST_WAIT_S: Final = 2.0
+
+
+class ShardByUser(beam.PTransform[Any, Any]):
+    """``EncodedEvent`` → ``(shard, iterable of EncodedEvent)``; a user is always in the same shard."""
+
+    def __init__(self, shards: int) -> None:
+        super().__init__()
+        self._shards = shards
+
+    def expand(self, events: beam.PCollection[EncodedEvent]) -> Any:
+        shards = self._shards
+        return (
+            events
+            | "WithShard"
+            >> beam.Map(lambda e: (xxhash.xxh3_64_intdigest(e[0]) % shards, tuple(e))).with_output_types(
+                tuple[int, tuple[str, str, str, str, str, bytes]]
+            )
+            | "GroupByShard" >> beam.GroupByKey()
+        )
+
+
+class FoldProfiles(beam.PTransform[Any, Any]):
+    """``(shard, events)`` → ``profiles`` and ``events`` (record batches), ``changes`` (user, revision, row)."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._settings = settings
+
+    def expand(self, shards: Any) -> Any:
+        return shards | "Fold" >> beam.ParDo(_FoldFn(self._settings)).with_outputs(
+            "events", "erased", main="profiles"
+        )
+
+
+class _FoldFn(beam.DoFn):
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def process(self, shard: tuple[int, Iterable[tuple[Any, ...]]]) -> Iterator[Any]:
+        context = fold_context(self._settings)
+        for events in chunks([EncodedEvent(*event) for event in shard[1]]):
+            folded = fold_events(events, context)
+            yield from folded.profiles
+            yield beam.pvalue.TaggedOutput("events", folded.events)
+            for user_id in folded.erased:
+                yield beam.pvalue.TaggedOutput("erased", user_id)
+
+
+@dataclass(frozen=True)
+class FoldContext:
+    """What folding needs beside events; ``clock`` and ``sleep`` are injected in tests."""
+
+    store: ProfileStore
+    fusion: Fusion
+    taxonomy: Taxonomy
+    spaces: Spaces
+    policy: FoldPolicy
+    attempts: int = 8
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass
+class Folded:
+    """What a batch of events made of its users."""
+
+    profiles: list[pa.RecordBatch] = field(default_factory=list)
+    events: pa.RecordBatch | None = None
+    erased: list[str] = field(default_factory=list)
+    outcomes: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
+
+
+def fold_context(settings: Settings) -> FoldContext:
+    """The process's store, fusion and taxonomy as the settings name them."""
+    held = worker(settings)
+    policy = FoldPolicy(window_offsets=settings.fold.window_offsets, window_entries=settings.fold.window_entries)
+    return FoldContext(
+        held.store, held.fusion, held.taxonomy, Spaces(*held.spaces), policy, settings.fold.attempts
+    )
+
+
+def chunks(events: Sequence[EncodedEvent]) -> Iterator[list[EncodedEvent]]:
+    """Split by user, so that no chunk passes the store's batch bound and no user is in two chunks."""
+    by_user: dict[str, list[EncodedEvent]] = {}
+    for event in events:
+        by_user.setdefault(event.user_id, []).append(event)
+    chunk: list[EncodedEvent] = []
+    users = 0
+    for own in by_user.values():
+        if chunk and (users == USERS_AT_ONCE or len(chunk) + len(own) > EVENTS_AT_ONCE):
+            yield chunk
+            chunk, users = [], 0
+        chunk += own
+        users += 1
+    if chunk:
+        yield chunk
+
+
+def fold_events(events: Sequence[EncodedEvent], context: FoldContext) -> Folded:
+    """Fold events into the stored states of their users, each once, whatever else writes meanwhile.
+
+    Gives back the profile of every live user touched and a row for every event of a live user that was
+    applied or already seen, so that a repeated bundle also repeats its parquet rows.
+
+    Raises StoreError after the bounded retries, StatelessUsersError and SpaceMismatchError at once.
+    """
+    numbers = np.frombuffer(b"".join(e.numbers for e in events), EVENT_DTYPE)
+    names, user_of = np.unique(np.array([e.user_id for e in events], dtype=object), return_inverse=True)
+    users: list[str] = names.tolist()
+    folded = Folded(outcomes=np.zeros(len(events), np.uint8))
+    kept = np.zeros(len(events), bool)
+    pending = np.arange(len(users))
+    for attempt in range(context.attempts):
+        place = np.full(len(users), -1)
+        place[pending] = np.arange(len(pending))
+        chosen = np.flatnonzero(place[user_of] >= 0)
+        asked = [users[i] for i in pending]
+        records = _retry(lambda asked=asked: context.store.read_states(asked), context)  # type: ignore[misc]
+        now_us = int(context.clock() * 1e6)
+        result = fold(
+            unpack(records, context.spaces), place[user_of[chosen]], numbers[chosen], context.policy, now_us
+        )
+        won = _store(asked, result, context, folded)
+        done = won[place[user_of[chosen]]]
+        folded.outcomes[chosen[done]] = result.outcome[done]
+        live = ~result.states.erased[place[user_of[chosen]]]
+        kept[chosen[done & live & np.isin(result.outcome, _ROWS)]] = True
+        _count(result, done, numbers[chosen], now_us)
+        pending = pending[~won]
+        if not len(pending):
+            folded.events = event_batch(
+                [e for e, keep in zip(events, kept, strict=True) if keep],
+                context.spaces.event_space,
+                context.taxonomy,
+            )
+            return folded
+        metrics.CONFLICTS.inc(len(pending))
+        context.sleep(_wait_s(attempt))
+    raise StoreError(
+        f"fold: expected every compare-and-set to succeed within {context.attempts} attempts, "
+        f"got {len(pending)} users still contended; are many jobs writing this store?"
+    )
+
+
+_ROWS: Final = np.array([Outcome.APPLIED, Outcome.SEEN], np.uint8)
+
+
+def _store(
+    users: Sequence[str], result: FoldResult, context: FoldContext, folded: Folded
+) -> npt.NDArray[np.bool_]:
+    """Write the changed users; True where the store now holds the folded state. Adds rows of those."""
+    states = result.states
+    live = np.flatnonzero(~states.erased)
+    rows = states.take(live)
+    columns = profile_columns(
+        rows, context.fusion.fuse(*fusion_inputs(rows, context.policy)), context.taxonomy, context.spaces
+    )
+    views: list[Any] = [None] * len(users)
+    for i, view in zip(live, encode_views(columns), strict=True):
+        views[i] = view
+    packed = pack(states)
+    head = states.head
+    writes = [
+        ProfileWrite(
+            user_id=users[i],
+            expected_revision=int(head["revision"][i]) - 1,
+            revision=int(head["revision"][i]),
+            record=packed[i],
+            views=views[i],
+            event_timestamp_us=max(int(head["last_event_us"][i]), 0),
+            created_us=int(head["created_us"][i]),
+        )
+        for i in np.flatnonzero(result.changed)
+    ]
+    won = ~result.changed
+    won[result.changed] = _retry(lambda: context.store.compare_and_set(writes), context) if writes else []
+    metrics.PROFILES.inc(int((won & result.changed).sum()))
+    if (shown := np.flatnonzero(won[live])).size:
+        batch = profile_batch([users[i] for i in live], columns)
+        folded.profiles.append(batch if shown.size == len(live) else batch.take(pa.array(shown)))
+    folded.erased += [users[i] for i in np.flatnonzero(states.erased & won & result.changed)]
+    return won
+
+
+def _count(
+    result: FoldResult, done: npt.NDArray[np.bool_], numbers: npt.NDArray[Any], now_us: int
+) -> None:
+    for value, count in zip(*np.unique(result.outcome[done], return_counts=True), strict=True):
+        metrics.EVENTS.labels(outcome=Outcome(value).name.lower()).inc(int(count))
+        if value == Outcome.CONFLICT:
+            _LOG.error("fold: %d events carry an id seen before with other content; they are dropped", count)
+    if result.shortened:
+        metrics.WINDOWS_SHORTENED.inc(result.shortened)
+        _LOG.warning("fold: %d anti-replay windows were cut at fold.window_entries", result.shortened)
+    for age_us in now_us - numbers["record_time_us"][done & (result.outcome == Outcome.APPLIED)]:
+        metrics.FRESHNESS_SECONDS.observe(max(0.0, age_us / 1e6))
+
+
+def _retry(call: Callable[[], _T], context: FoldContext) -> _T:
+    """Repeat a store call with full jitter (AWS Architecture Blog, 2015); the last error goes up."""
+    for attempt in range(context.attempts):
+        try:
+            return call()
+        except StatelessUsersError:
+            raise
+        except StoreError as error:
+            if attempt == context.attempts - 1:
+                raise
+            _LOG.warning("fold: store failed (%s), attempt %d of %d", error, attempt + 1, context.attempts)
+            context.sleep(_wait_s(attempt))
+    raise AssertionError("unreachable: attempts is at least 1")
+
+
+def _wait_s(attempt: int) -> float:
+    return random.uniform(0, min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**attempt))  # noqa: S311 - jitter, no secret

@@ -1,0 +1,45 @@
+"""The whole graph, top to bottom: what every runner runs. Holds no DoFn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import apache_beam as beam
+
+from features.schema import Modality
+from pipelines.encode import Encode
+from pipelines.events import ParseEvents
+from pipelines.fold import FoldProfiles, ShardByUser
+from pipelines.media import FetchMedia
+from pipelines.settings import Settings
+from pipelines.sinks import WriteChangelog, WriteEvents, WriteProfiles, WriteRejected
+
+
+def build(pipeline: beam.Pipeline, source: beam.PTransform[Any, Any], settings: Settings) -> None:
+    """Add the graph to ``pipeline``: ``source`` gives :class:`~pipelines.records.Record` elements.
+
+    Read, parse, fetch, decode and infer are one fused stage; only :class:`EncodedEvent` (about 300
+    bytes) crosses the one shuffle, by shard of the user.
+    """
+    parsed = pipeline | "ReadEvents" >> source | ParseEvents(settings)
+    fetched = parsed.events | FetchMedia(settings)
+
+    encoded = [
+        fetched[modality.name] | f"Encode{modality.name.capitalize()}" >> Encode(modality, settings)
+        for modality in (Modality.TEXT, Modality.IMAGE, Modality.VOICE)
+    ]
+
+    folded = (
+        (*(branch.events for branch in encoded), parsed.controls)
+        | "Flatten" >> beam.Flatten()
+        | ShardByUser(settings.fold.shards)
+        | FoldProfiles(settings)
+    )
+
+    folded.profiles | WriteProfiles(settings)
+    folded.events | WriteEvents(settings)
+    if settings.outputs.changelog:
+        folded.changes | WriteChangelog(settings)
+
+    rejected = (parsed.rejected, fetched.rejected, *(branch.rejected for branch in encoded))
+    rejected | "Rejected" >> beam.Flatten() | WriteRejected(settings)

@@ -1,0 +1,36 @@
+"""Every figure that a run exports, once: Prometheus metrics of this process."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+RECORDS: Final = Counter("portrait_records", "records read", ["topic"])
+EVENTS: Final = Counter("portrait_events", "events by what the fold did with them", ["outcome"])
+REJECTS: Final = Counter("portrait_rejects", "records rejected", ["reason"])
+PROFILES: Final = Counter("portrait_profiles_written", "profiles stored by compare-and-set")
+CONFLICTS: Final = Counter("portrait_conflicts", "users whose compare-and-set was repeated")
+WINDOWS_SHORTENED: Final = Counter(
+    "portrait_windows_shortened", "anti-replay windows cut by fold.window_entries"
+)
+BATCH_ITEMS: Final = Histogram(
+    "portrait_batch_items", "events per inference batch", ["modality"], buckets=(1, 4, 16, 32, 64, 128, 256)
+)
+BATCH_SECONDS: Final = Histogram(
+    "portrait_batch_seconds",
+    "decode and inference of a batch",
+    ["modality"],
+    buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
+BATCHES_HALVED: Final = Counter("portrait_batches_halved", "inference batches split for a failure", ["modality"])
+FRESHNESS_SECONDS: Final = Histogram(
+    "portrait_freshness_seconds",
+    "record timestamp to profile stored",
+    buckets=(0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1, 2, 5, 15, 60, 600, 3600),
+)
+ROUND_SECONDS: Final = Histogram(
+    "portrait_round_seconds", "one local round", buckets=(0.05, 0.1, 0.2, 0.5, 1, 2, 5, 15, 60)
+)
+ROUNDS_REPEATED: Final = Counter("portrait_rounds_repeated", "local rounds run again after a failure")
+LAG: Final = Gauge("portrait_lag_records", "records not yet read", ["topic", "partition"])

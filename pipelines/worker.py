@@ -1,0 +1,84 @@
+"""What one process holds once, however many DoFns a runner makes in it: models, taxonomy, store, clients.
+
+DoFns are pickled with their settings and ask :func:`worker` for the rest, so nothing that cannot or
+must not be pickled (connections, weights, secrets) is ever part of a pipeline.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from functools import cached_property
+from typing import NamedTuple
+
+from features.online import ProfileStore
+from features.schema import HALF_LIVES_S, Modality
+from features.taxonomy import Taxonomy, load_taxonomy
+from models.encoder import Encoder
+from models.fusion import Fusion, load_fusion
+from pipelines.settings import Settings
+
+
+class Spaces(NamedTuple):
+    """Names (hex) of what vectors mean; vectors of two spaces are never added or compared."""
+
+    event_space: str
+    profile_space: str
+
+
+class Worker:
+    """Lazily made parts of one process. Made through :func:`worker` only."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @cached_property
+    def taxonomy(self) -> Taxonomy:
+        return load_taxonomy(self.settings.taxonomy)
+
+    @cached_property
+    def encoders(self) -> dict[Modality, Encoder]:
+        """One encoder per modality, on the device of the settings."""
+        from models.registry import load_encoders
+
+        models = self.settings.models
+        loaded = load_encoders(
+            device=models.device,
+            text=models.text,
+            image=models.image,
+            voice=models.voice,
+            words=self.taxonomy.words,
+            threads=models.threads,
+        )
+        return {Modality[name.upper()]: encoder for name, encoder in loaded.items()}
+
+    @cached_property
+    def fusion(self) -> Fusion:
+        return load_fusion(self.settings.models.fusion, self.settings.models.fusion_kind)
+
+    @cached_property
+    def spaces(self) -> Spaces:
+        """``event_space`` = hash of the encoders; ``profile_space`` = that, the fusion and the half-lives."""
+        prints = [self.encoders[m].fingerprint for m in sorted(self.encoders)]
+        event_space = hashlib.sha256(" ".join(prints).encode()).hexdigest()
+        parts = [event_space, self.fusion.fingerprint, *map(str, HALF_LIVES_S)]
+        return Spaces(event_space, hashlib.sha256(" ".join(parts).encode()).hexdigest())
+
+    @cached_property
+    def store(self) -> ProfileStore:
+        from features.online.open import open_store
+
+        return open_store(self.settings.feature_repo)
+
+
+_workers: dict[str, Worker] = {}
+_lock = threading.Lock()
+
+
+def worker(settings: Settings) -> Worker:
+    """The process's one :class:`Worker` for these settings."""
+    key = repr(settings)
+    with _lock:
+        if key not in _workers:
+            _workers[key] = Worker(settings)
+        return _workers[key]
