@@ -89,6 +89,109 @@ EVENT_DTYPE: Final = np.dtype(
 """The numbers of one encoded event, packed; a batch of events is one array of it."""
 
 
+EVENT_TIME_MIN_US: Final = 1
+EVENT_TIME_MAX_US: Final = 253_402_300_799_999_999
+"""Event times that a state can hold: after 1970 (0 means "none") to the end of year 9999."""
+
+LAYOUT: Final = 1
+"""Number of the record layout below; a record starts with it."""
+
+_MODALITY_DTYPE: Final = np.dtype(
+    [
+        ("sum", "<f4", (len(HALF_LIVES_S), EMBEDDING_DIM)),  # decayed sum of unit vectors
+        ("newest", "<f2", (EMBEDDING_DIM,)),  # embedding of the newest event
+        ("newest_us", "<i8"),  # its time; 0: no event yet
+        ("newest_key", "<u8"),  # its event_key: newest = greatest (time, key)
+        ("weight", "<f4", (len(HALF_LIVES_S),)),  # decayed number of events
+        ("count", "<u4"),
+        ("reserved", "u1", (36,)),
+    ]
+)
+_TAG_DTYPE: Final = np.dtype(
+    [
+        ("weight", "<f4", (len(MODALITIES), len(HALF_LIVES_S))),  # decayed sum of scores
+        ("evidence_us", "<i8", (2,)),  # times of the newest two supporting events; 0: none
+        ("evidence_key", "<u8", (2,)),  # their event keys
+    ]
+)
+_ASPECT_DTYPE: Final = np.dtype(
+    [
+        ("weight", "<f4", (len(HALF_LIVES_S),)),  # decayed number of mentions
+        ("sentiment", "<f4", (len(HALF_LIVES_S),)),  # decayed sum of -1, 0, 1
+        ("evidence_us", "<i8", (2,)),
+        ("evidence_key", "<u8", (2,)),
+    ]
+)
+
+HEAD_DTYPE: Final = np.dtype(
+    [
+        ("flags", "<u4"),  # bit 0: erased (a tombstone)
+        ("incarnation", "<u4"),  # grows by one with every re-admission
+        ("revision", "<u8"),  # grows by one with every write of any kind
+        ("version", "<u8"),  # events applied, over all incarnations
+        ("created_us", "<i8"),  # wall clock of the last write, strictly growing
+        ("event_space", "<u8"),  # first 64 bits of the hex fingerprints
+        ("profile_space", "<u8"),
+        ("taxonomy", "<u8"),
+        ("first_event_us", "<i8"),  # 0: no event yet
+        ("last_event_us", "<i8"),
+        ("half_life_s", "<u4", (len(HALF_LIVES_S),)),  # what the sums below decay by; 0: not yet folded
+        ("languages", "<u4", (len(LANGUAGES),)),  # events by language
+        ("sentiment_weight", "<f4", (len(HALF_LIVES_S),)),
+        ("sentiment_sum", "<f4", (len(HALF_LIVES_S),)),
+        ("reserved", "u1", (16,)),
+        ("modality", _MODALITY_DTYPE, (len(MODALITIES),)),
+        ("tag", _TAG_DTYPE, (MAX_TAGS,)),  # by taxonomy slot
+        ("aspect", _ASPECT_DTYPE, (len(ASPECTS),)),
+    ]
+)
+"""The fixed part of a state, little-endian and packed, every field on its natural boundary.
+
+A decayed sum counts an event of time t as 2^((t - k·h) / h), where k·h is the first point of the
+half-life's grid at or after the newest event of its modality (``modality``) or of the user (the rest).
+"""
+
+BLOCK_BYTES: Final = 64
+"""A stored head leaves out its blocks of zeros; 64 bytes is one tag."""
+
+PREFIX_DTYPE: Final = np.dtype(
+    [
+        ("layout", "<u2"),
+        ("reserved", "<u2"),
+        ("crc", "<u4"),  # crc32 of everything after it
+        ("n_sources", "<u4"),
+        ("n_window", "<u4"),
+        ("n_category_sums", "<u4"),  # room for embedding sums by category; 0 in layout 1
+        ("reserved_too", "<u4"),
+        ("blocks", "u1", (16,)),  # bit i (little-endian): block i of the head is stored
+    ]
+)
+"""What a record starts with; then the stored blocks of the head, the sources, the window."""
+
+SOURCE_DTYPE: Final = np.dtype(
+    [
+        ("topic_key", "<u8"),
+        ("floor", "<i8"),  # offsets at or below count as seen
+        ("top", "<i8"),  # greatest offset met
+        ("gone", "<i8"),  # offsets at or below belong to an erased incarnation; -1: none
+        ("partition", "<u4"),
+        ("reserved", "<u4"),
+    ]
+)
+"""One partition of one incarnation of a topic, as one user met it; sorted by (topic_key, partition)."""
+
+WINDOW_DTYPE: Final = np.dtype(
+    [
+        ("offset", "<i8"),
+        ("event_key", "<u8"),
+        ("content_key", "<u4"),  # low 32 bits: enough for an alarm
+        ("source", "<u2"),  # index among the user's sources
+        ("kind", "<u2"),  # Kind
+    ]
+)
+"""One record met, sorted by (source, offset)."""
+
+
 class EncodedEvent(NamedTuple):
     """An event after inference: all that crosses the shuffle (about 300 bytes).
 
@@ -132,7 +235,12 @@ PROFILE_FIELDS: Final = (
     ProfileField("confidence", "user_profile", "float", "0..1: how much recent evidence there is"),
     ProfileField("top_category", "user_profile", "string", "strongest tag of the first level, or empty"),
     ProfileField("interests", "user_profile", "strings", "tag ids, strongest first, both levels"),
-    ProfileField("tags", "user_profile", "json", "[{id, zh, en, level, weight, confidence, share, last_seen, evidence}]"),
+    ProfileField(
+        "tags",
+        "user_profile",
+        "json",
+        "[{id, zh, en, level, weight, confidence, share, last_seen, evidence}]",
+    ),
     ProfileField("sentiment", "user_profile", "float", "-1..1, decayed mean over 40 days; NaN: none"),
     ProfileField("sentiment_recent", "user_profile", "float", "-1..1, decayed mean over 10 days; NaN: none"),
     ProfileField("aspects", "user_profile", "json", "[{id, weight, sentiment, evidence}]"),
