@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.errors import PortraitError
 from features.schema import (
     ASPECTS,
     EMBEDDING_DIM,
@@ -91,7 +92,7 @@ KINDS: Final = tuple(k.name.lower() for k in Kind)
 SCHEMAS: Final[Mapping[Table, pa.Schema]] = {"events": EVENTS_SCHEMA, "profiles": PROFILES_SCHEMA}
 
 
-class HistoryError(ValueError):
+class HistoryError(PortraitError, ValueError):
     """Rows or files that are not of these tables."""
 
 
