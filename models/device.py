@@ -1,0 +1,22 @@
+"""Where a model runs: what was asked for, or an error that says why not."""
+
+from __future__ import annotations
+
+import torch
+
+
+class DeviceError(ValueError):
+    """A device that cannot be used; the message names it and what is there."""
+
+
+def require_device(device: str) -> str:
+    """``cpu`` or ``cuda`` as asked.
+
+    Raises DeviceError for any other name, and for ``cuda`` where torch sees no GPU: a job that was
+    promised a GPU must not run on without one.
+    """
+    if device not in ("cpu", "cuda"):
+        raise DeviceError(f"device: expected cpu or cuda, got {device!r}; change device in the settings")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("device: expected a CUDA GPU, got none that torch sees; set device to cpu or auto")
+    return device
