@@ -37,6 +37,13 @@ class ProfileWrite:
     event_timestamp_us: int
     created_us: int
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.expected_revision < self.revision:
+            raise ValueError(
+                f"ProfileWrite: expected 0 <= expected_revision < revision, got {self.expected_revision} "
+                f"and {self.revision}; every write of any kind takes a greater revision"
+            )
+
 
 class StoreError(PortraitError):
     """The store failed; the call may be repeated."""

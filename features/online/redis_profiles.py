@@ -1,0 +1,231 @@
+"""States and views of users in Redis: one hash per user, changed by one script.
+
+The hash is Feast's own: its key is the serialized entity key and the project, its fields are Feast's
+(``features.online.layout``). Beside them lie two plain fields, ``portrait:state`` (the packed record)
+and ``portrait:revision`` (decimal). Every script names a single key, so all of this runs on Redis
+Cluster. Nothing here imports Feast.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from hashlib import sha1
+from typing import Any, Final
+
+from redis import RedisCluster
+from redis.exceptions import NoScriptError, ResponseError
+
+from features.online import ProfileWrite, SourcePosition, StatelessUsersError
+from features.online.layout import VIEW_TIME_FIELDS, entity_key, redis_field, redis_time_field
+from features.online.redis_connection import redis_errors
+from features.online.values import timestamp
+from features.schema import PROFILE_FIELDS
+
+STATE: Final = b"portrait:state"
+REVISION: Final = b"portrait:revision"
+
+MAX_BATCH_USERS: Final = 500
+MAX_BATCH_BYTES: Final = 4_000_000
+"""Of one pipeline, so that neither side buffers without bound."""
+
+_REQUIRED_CONFIG: Final = (
+    ("appendonly", ("yes",)),
+    ("appendfsync", ("everysec", "always")),
+    ("maxmemory-policy", ("noeviction",)),
+)
+ACKNOWLEDGE: Final = "store.durability_acknowledged: true"
+"""The line of portrait.yaml that accepts what a managed server does not let us check."""
+
+_COMPARE_AND_SET: Final = """
+local held = redis.call('HMGET', KEYS[1], 'portrait:revision', '_ts:user_profile', '_ts:user_modalities')
+local absent = not (held[1] or held[2] or held[3])
+if held[1] ~= ARGV[1] and not (absent and ARGV[1] == '0') then return 0 end
+redis.call('HSET', KEYS[1], 'portrait:revision', ARGV[2], 'portrait:state', ARGV[3])
+redis.call({change})
+return 1
+"""
+
+
+class RedisProfiles:
+    """A :class:`~features.online.ProfileStore` on Redis, Redis Cluster or a Sentinel's master."""
+
+    def __init__(self, project: str, client: Any, where: str, key_ttl_seconds: int | None = None) -> None:
+        self._project = project
+        self._client = client
+        self._where = where
+        self._key_ttl_seconds = key_ttl_seconds
+
+    def read_states(self, user_ids: Sequence[str]) -> list[bytes | None]:
+        states: list[bytes | None] = []
+        stateless = 0
+        with redis_errors(self._where, "read states"):
+            for start in range(0, len(user_ids), MAX_BATCH_USERS):
+                with self._client.pipeline(transaction=False) as pipe:
+                    for user_id in user_ids[start : start + MAX_BATCH_USERS]:
+                        pipe.hmget(self._key(user_id), (STATE, *VIEW_TIME_FIELDS))
+                    for state, *times in _checked(pipe.execute(raise_on_error=False)):
+                        stateless += state is None and any(times)
+                        states.append(state)
+        if stateless:
+            raise StatelessUsersError(
+                f"{self._where}: expected a state beside the views of every user, got {stateless} of "
+                f"{len(user_ids)} users with views alone (feast materialize); rebuild the store first"
+            )
+        return states
+
+    def compare_and_set(self, writes: Sequence[ProfileWrite]) -> list[bool]:
+        stored: list[bool] = []
+        for batch in _batches(writes):
+            commands = [self._command(write) for write in batch]
+            with redis_errors(self._where, "compare and set"):
+                stored.extend(reply == 1 for reply in self._run_scripts(commands))
+        return stored
+
+    def read_positions(self, namespace: str) -> dict[SourcePosition, int]:
+        with redis_errors(self._where, "read positions"):
+            held = self._client.hgetall(self._positions_key(namespace))
+        return {SourcePosition(*json.loads(field)): int(offset) for field, offset in held.items()}
+
+    def write_positions(self, namespace: str, positions: Mapping[SourcePosition, int]) -> None:
+        if not positions:
+            return
+        fields = {json.dumps(position): offset for position, offset in positions.items()}
+        with redis_errors(self._where, "write positions"):
+            self._client.hset(self._positions_key(namespace), mapping=fields)
+
+    def read_space(self) -> tuple[str, str] | None:
+        with redis_errors(self._where, "read the space"):
+            held = self._client.get(self._space_key())
+        if held is None:
+            return None
+        event_space, profile_space = json.loads(held)
+        return event_space, profile_space
+
+    def claim_space(self, event_space: str, profile_space: str) -> tuple[str, str]:
+        with redis_errors(self._where, "claim the space"):
+            self._client.set(self._space_key(), json.dumps([event_space, profile_space]), nx=True)
+        return self.read_space() or (event_space, profile_space)
+
+    def durability_problems(self) -> list[str]:
+        problems = []
+        if self._key_ttl_seconds is not None:
+            problems.append(
+                f"{self._where}: expected no expiry, got key_ttl_seconds: {self._key_ttl_seconds}; "
+                "remove online_store.key_ttl_seconds from feature_store.yaml"
+            )
+        for name, accepted in _REQUIRED_CONFIG:
+            values = self._config_values(name)
+            if not values:
+                problems.append(
+                    f"{self._where}: expected {name} {' or '.join(accepted)}, got no answer (CONFIG GET is "
+                    f"not allowed); check it with the provider, then set {ACKNOWLEDGE} to accept it unchecked"
+                )
+            problems.extend(
+                f"{self._where}: expected {name} {' or '.join(accepted)}, got {value}; "
+                f"run CONFIG SET {name} {accepted[0]} and set it in redis.conf"
+                for value in sorted(values - set(accepted))
+            )
+        return problems
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _key(self, user_id: str) -> bytes:
+        return entity_key(user_id) + self._project.encode()
+
+    def _positions_key(self, namespace: str) -> str:
+        return f"portrait:positions:{self._project}:{namespace}"
+
+    def _space_key(self) -> str:
+        return f"portrait:space:{self._project}"
+
+    def _command(self, write: ProfileWrite) -> tuple[str, list[Any]]:
+        """The script of a write, and what follows its hash: key count, key, arguments."""
+        head = [1, self._key(write.user_id), write.expected_revision, write.revision, write.record]
+        if write.views is None:
+            return _script(None), head
+        time = timestamp(write.event_timestamp_us)
+        values = [value for features in write.views.values() for value in features.values()]
+        shape = tuple((view, tuple(features)) for view, features in write.views.items())
+        return _script(shape), [*head, *values, *(time for _ in shape)]
+
+    def _run_scripts(self, commands: Sequence[tuple[str, list[Any]]]) -> list[Any]:
+        """One pipeline of EVALSHA; what a node does not know yet is sent again in full (EVAL)."""
+        with self._client.pipeline(transaction=False) as pipe:
+            for script, arguments in commands:
+                pipe.execute_command("EVALSHA", _sha(script), *arguments)
+            replies = pipe.execute(raise_on_error=False)
+        unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            with self._client.pipeline(transaction=False) as pipe:
+                for i in unknown:
+                    pipe.execute_command("EVAL", commands[i][0], *commands[i][1])
+                for i, reply in zip(unknown, pipe.execute(raise_on_error=False), strict=True):
+                    replies[i] = reply
+        return _checked(replies)
+
+    def _config_values(self, name: str) -> set[str]:
+        """The values in force, one a node; empty where the server does not tell."""
+        client: Any = self._client
+        nodes = [client]
+        if isinstance(client, RedisCluster):
+            nodes = [client.get_redis_connection(node) for node in client.get_primaries()]  # type: ignore[no-untyped-call]
+        values: set[str] = set()
+        for node in nodes:
+            with redis_errors(self._where, f"read the setting {name}"):
+                try:
+                    values.update(str(v) for v in node.config_get(name).values())
+                except ResponseError:
+                    return set()
+        return values
+
+
+@lru_cache(maxsize=64)
+def _script(shape: tuple[tuple[str, tuple[str, ...]], ...] | None) -> str:
+    """The compare-and-set of views with these features; None: the one that drops all views.
+
+    The names of the fields stand in the script: passing them with every user costs a quarter more.
+    """
+    if shape is None:
+        fields = [*(redis_field(f.view, f.name) for f in PROFILE_FIELDS), *VIEW_TIME_FIELDS]
+        change = ["'HDEL'", "KEYS[1]", *map(_lua_string, fields)]
+    else:
+        fields = [redis_field(view, feature) for view, features in shape for feature in features]
+        fields += [redis_time_field(view) for view, _ in shape]
+        change = ["'HSET'", "KEYS[1]"]
+        for number, field in enumerate(fields, start=4):
+            change += (_lua_string(field), f"ARGV[{number}]")
+    return _COMPARE_AND_SET.format(change=", ".join(change))
+
+
+def _lua_string(raw: bytes) -> str:
+    return "'" + "".join(f"\\{byte:03d}" for byte in raw) + "'"
+
+
+@lru_cache(maxsize=64)
+def _sha(script: str) -> str:
+    return sha1(script.encode(), usedforsecurity=False).hexdigest()
+
+
+def _batches(writes: Sequence[ProfileWrite]) -> Iterator[Sequence[ProfileWrite]]:
+    """Cut by users and bytes; a single write may be larger than the limit."""
+    start = size = 0
+    for end, write in enumerate(writes):
+        views = write.views.values() if write.views is not None else ()
+        more = len(write.record) + sum(len(value) for features in views for value in features.values())
+        if end > start and (end - start == MAX_BATCH_USERS or size + more > MAX_BATCH_BYTES):
+            yield writes[start:end]
+            start, size = end, 0
+        size += more
+    if writes:
+        yield writes[start:]
+
+
+def _checked(replies: list[Any]) -> list[Any]:
+    """Raises the first error among the replies. (redis-py would quote the whole command in it.)"""
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
