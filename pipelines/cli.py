@@ -44,7 +44,11 @@ def main() -> None:
 def _with_settings(command: _F) -> _F:
     """Add ``-c`` and ``--set``."""
     command = click.option(
-        "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="override one setting, e.g. kafka.group_id=x"
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="override one setting, e.g. kafka.group_id=x",
     )(command)
     return click.option(
         "-c", "--config", type=click.Path(path_type=Path), help="settings file (default: ./portrait.yaml)"
@@ -200,7 +204,9 @@ def doctor(config: Path | None, overrides: tuple[str, ...], as_json: bool) -> No
 @cli.command()
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="folder of the training data")
 @click.option("--only", type=click.Choice(["text", "image", "voice", "fusion"]), help="train this one alone")
-@click.option("--out", type=click.Path(path_type=Path), help="folder for the weights (default: the shipped ones)")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="folder for the weights (default: the shipped ones)"
+)
 def train(data: Path, only: str | None, out: Path | None) -> None:
     """Train the encoders and the fusion head; fixed seeds, progress on the way."""
     from models.train import train as train_models

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -41,14 +41,22 @@ _UNITS_PER_ITEM: Final = 1024
 
 
 class Encode(beam.PTransform[Any, Any]):
-    """``PCollection[Event]`` of one modality → ``PCollection[EncodedEvent | Rejected]``."""
+    """``PCollection[Event]`` of one modality → ``events`` (EncodedEvent) and ``rejected``."""
 
     def __init__(self, modality: Modality, settings: Settings) -> None:
         super().__init__()
         self._handler = EventHandler(modality, settings)
 
-    def expand(self, events: beam.PCollection[Event]) -> beam.PCollection[EncodedEvent | Rejected]:
-        return events | "RunInference" >> RunInference(self._handler)
+    def expand(self, events: beam.PCollection[Event]) -> Any:
+        return (
+            events
+            | "RunInference" >> RunInference(self._handler)
+            | "Part" >> beam.FlatMap(_part).with_outputs("rejected", main="events")
+        )
+
+
+def _part(result: EncodedEvent | Rejected) -> Iterator[Any]:
+    yield beam.pvalue.TaggedOutput("rejected", result) if isinstance(result, Rejected) else result
 
 
 class EventHandler(ModelHandler[Event, EncodedEvent | Rejected, Encoder]):  # type: ignore[misc]
@@ -67,10 +75,9 @@ class EventHandler(ModelHandler[Event, EncodedEvent | Rejected, Encoder]):  # ty
         """Full batches at once: growing ones (Beam's default) cost more than they save."""
         models = self._settings.models
         full = models.batch_items * _UNITS_PER_ITEM
-        bytes_per_unit = max(1, models.batch_bytes // full)
 
         def units(event: Event) -> int:
-            return max(_UNITS_PER_ITEM, event_bytes(event) // bytes_per_unit)
+            return max(_UNITS_PER_ITEM, event_bytes(event) * full // models.batch_bytes)
 
         return {"min_batch_size": full, "max_batch_size": full, "element_size_fn": units}
 
@@ -82,9 +89,8 @@ class EventHandler(ModelHandler[Event, EncodedEvent | Rejected, Encoder]):  # ty
     ) -> Iterable[EncodedEvent | Rejected]:
         """One result per event, in no promised order."""
         started_s = time.perf_counter()
-        results = encode_events(
-            batch, model, worker(self._settings).taxonomy, self._stage, self._settings.models.batch_bytes
-        )
+        taxonomy = worker(self._settings).taxonomy
+        results = list(encode_events(batch, model, taxonomy, self._stage, self._settings.models.batch_bytes))
         metrics.BATCH_ITEMS.labels(modality=model.modality).observe(len(batch))
         metrics.BATCH_SECONDS.labels(modality=model.modality).observe(time.perf_counter() - started_s)
         return results
@@ -96,65 +102,95 @@ def event_bytes(event: Event) -> int:
     return len(content) if isinstance(content, bytes) else len(event.record.value or b"")
 
 
-def encode_events(
-    events: Sequence[Event], encoder: Encoder, taxonomy: Taxonomy, stage: str, max_bytes: int
-) -> list[EncodedEvent | Rejected]:
-    """Encode a batch: every event comes back once, as :class:`EncodedEvent` or :class:`Rejected`.
+class Decoded(NamedTuple):
+    """A sample ready for its encoder."""
 
-    Decoded samples of more than ``max_bytes`` together are run in several parts.
-    """
-    results: list[EncodedEvent | Rejected] = []
-    waiting: list[Event] = []
-    samples: list[Any] = []
-    held_bytes = 0
-    for event in events:
-        try:
-            sample = encoder.decode(event.content)
-        except ContentError as error:
-            results.append(
-                Rejected(event.record, Reason(error.code), stage, type(error).__name__, str(error))
-            )
-            continue
-        except Exception as error:  # a decoder's surprise must not cost the neighbours
-            _LOG.exception("%s: decoding failed with %s", stage, type(error).__name__, exc_info=False)
-            results.append(_internal(event, stage, error))
-            continue
-        size = encoder.sample_bytes(sample)
-        if samples and held_bytes + size > max_bytes:
-            results += _infer(waiting, samples, encoder, taxonomy, stage)
-            waiting, samples, held_bytes = [], [], 0
-        waiting.append(event)
-        samples.append(sample)
-        held_bytes += size
-    return results + _infer(waiting, samples, encoder, taxonomy, stage)
+    sample: Any
 
 
-def _infer(
-    events: list[Event], samples: list[Any], encoder: Encoder, taxonomy: Taxonomy, stage: str
-) -> list[EncodedEvent | Rejected]:
-    if not events:
-        return []
+class Failure(NamedTuple):
+    """Why one content cannot be encoded: a reason, the exception's class, and a text without content."""
+
+    reason: Reason
+    error: str
+    detail: str
+
+
+def decode(content: Any, encoder: Encoder) -> Decoded | Failure:
+    """Decode one content; whatever a decoder raises is that content's failure, never its neighbours'."""
+    try:
+        return Decoded(encoder.decode(content))
+    except ContentError as error:
+        return Failure(Reason(error.code), type(error).__name__, str(error))
+    except Exception as error:
+        name = type(error).__name__
+        _LOG.warning("decoding a %s failed with %s; it is rejected", encoder.modality, name)
+        return Failure(Reason.INTERNAL_ERROR, name, "expected a content error, got another exception")
+
+
+def encode_halving(
+    samples: Sequence[Any], encoder: Encoder, start: int = 0
+) -> Iterator[tuple[int, Encoded | Exception]]:
+    """Encode samples, halving a batch that fails: (place of the first, result); an exception stands alone."""
+    if not samples:
+        return
     try:
         encoded = encoder.encode(samples)
         if not np.isfinite(encoded.embedding).all():
             raise FloatingPointError("embedding is not finite")
-        return list(pack_events(events, encoded, taxonomy))
+        yield start, encoded
     except Exception as error:
-        if len(events) == 1:
-            _LOG.warning("%s: one event failed with %s and is rejected", stage, type(error).__name__)
-            detail = "expected a finite embedding, got an error in the model"
-            return [Rejected(events[0].record, Reason.INFERENCE_FAILED, stage, type(error).__name__, detail)]
-        _LOG.warning("%s: a batch of %d failed with %s; halving it", stage, len(events), type(error).__name__)
+        if len(samples) == 1:
+            _LOG.warning(
+                "encoding a %s failed with %s; it is rejected", encoder.modality, type(error).__name__
+            )
+            yield start, error
+            return
         metrics.BATCHES_HALVED.labels(modality=encoder.modality).inc()
-        half = len(events) // 2
-        return _infer(events[:half], samples[:half], encoder, taxonomy, stage) + _infer(
-            events[half:], samples[half:], encoder, taxonomy, stage
-        )
+        half = len(samples) // 2
+        yield from encode_halving(samples[:half], encoder, start)
+        yield from encode_halving(samples[half:], encoder, start + half)
 
 
-def _internal(event: Event, stage: str, error: Exception) -> Rejected:
-    detail = "expected a content error, got another exception"
-    return Rejected(event.record, Reason.INTERNAL_ERROR, stage, type(error).__name__, detail)
+def encode_events(
+    events: Sequence[Event], encoder: Encoder, taxonomy: Taxonomy, stage: str, max_bytes: int
+) -> Iterator[EncodedEvent | Rejected]:
+    """Encode a batch: every event comes back once, as :class:`EncodedEvent` or :class:`Rejected`.
+
+    Decoded samples of more than ``max_bytes`` together are run in several parts.
+    """
+    waiting: list[Event] = []
+    samples: list[Any] = []
+    held_bytes = 0
+    for event in events:
+        decoded = decode(event.content, encoder)
+        if isinstance(decoded, Failure):
+            yield _rejected(event, stage, decoded)
+            continue
+        size = encoder.sample_bytes(decoded.sample)
+        if samples and held_bytes + size > max_bytes:
+            yield from _infer(waiting, samples, encoder, taxonomy, stage)
+            waiting, samples, held_bytes = [], [], 0
+        waiting.append(event)
+        samples.append(decoded.sample)
+        held_bytes += size
+    yield from _infer(waiting, samples, encoder, taxonomy, stage)
+
+
+def _infer(
+    events: list[Event], samples: list[Any], encoder: Encoder, taxonomy: Taxonomy, stage: str
+) -> Iterator[EncodedEvent | Rejected]:
+    for start, encoded in encode_halving(samples, encoder):
+        if isinstance(encoded, Exception):
+            detail = "expected a finite embedding, got an error in the model"
+            failure = Failure(Reason.INFERENCE_FAILED, type(encoded).__name__, detail)
+            yield _rejected(events[start], stage, failure)
+        else:
+            yield from pack_events(events[start : start + len(encoded.embedding)], encoded, taxonomy)
+
+
+def _rejected(event: Event, stage: str, failure: Failure) -> Rejected:
+    return Rejected(event.record, failure.reason, stage, failure.error, failure.detail)
 
 
 def pack_events(events: Sequence[Event], encoded: Encoded, taxonomy: Taxonomy) -> Iterable[EncodedEvent]:

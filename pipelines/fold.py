@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import apache_beam as beam
 import numpy as np
@@ -29,17 +29,18 @@ from features.state import (
     FoldResult,
     Outcome,
     Spaces,
-    States,
     fold,
     fusion_inputs,
     pack,
     unpack,
 )
 from features.taxonomy import Taxonomy
-from models.fusion import Fusion
 from pipelines import metrics
 from pipelines.settings import Settings
 from pipelines.worker import worker
+
+if TYPE_CHECKING:
+    from models.fusion import Fusion
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -63,15 +64,15 @@ class ShardByUser(beam.PTransform[Any, Any]):
         return (
             events
             | "WithShard"
-            >> beam.Map(lambda e: (xxhash.xxh3_64_intdigest(e[0]) % shards, tuple(e))).with_output_types(
-                tuple[int, tuple[str, str, str, str, str, bytes]]
-            )
+            >> beam.Map(
+                lambda e: (xxhash.xxh3_64_intdigest(e[0].encode()) % shards, tuple(e))
+            ).with_output_types(tuple[int, tuple[str, str, str, str, str, bytes]])
             | "GroupByShard" >> beam.GroupByKey()
         )
 
 
 class FoldProfiles(beam.PTransform[Any, Any]):
-    """``(shard, events)`` → ``profiles`` and ``events`` (record batches), ``changes`` (user, revision, row)."""
+    """``(shard, events)`` → ``profiles`` and ``events`` (record batches), ``erased`` (user ids)."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -105,6 +106,7 @@ class FoldContext:
     fusion: Fusion
     taxonomy: Taxonomy
     spaces: Spaces
+    names: tuple[str, str]  # event_space and profile_space, hex
     policy: FoldPolicy
     attempts: int = 8
     clock: Callable[[], float] = time.time
@@ -124,9 +126,17 @@ class Folded:
 def fold_context(settings: Settings) -> FoldContext:
     """The process's store, fusion and taxonomy as the settings name them."""
     held = worker(settings)
-    policy = FoldPolicy(window_offsets=settings.fold.window_offsets, window_entries=settings.fold.window_entries)
+    policy = FoldPolicy(
+        window_offsets=settings.fold.window_offsets, window_entries=settings.fold.window_entries
+    )
     return FoldContext(
-        held.store, held.fusion, held.taxonomy, Spaces(*held.spaces), policy, settings.fold.attempts
+        store=held.store,
+        fusion=held.fusion,
+        taxonomy=held.taxonomy,
+        spaces=Spaces.of(*held.spaces, held.taxonomy),
+        names=held.spaces,
+        policy=policy,
+        attempts=settings.fold.attempts,
     )
 
 
@@ -181,7 +191,7 @@ def fold_events(events: Sequence[EncodedEvent], context: FoldContext) -> Folded:
         if not len(pending):
             folded.events = event_batch(
                 [e for e, keep in zip(events, kept, strict=True) if keep],
-                context.spaces.event_space,
+                context.names[0],
                 context.taxonomy,
             )
             return folded
@@ -200,15 +210,10 @@ def _store(
     users: Sequence[str], result: FoldResult, context: FoldContext, folded: Folded
 ) -> npt.NDArray[np.bool_]:
     """Write the changed users; True where the store now holds the folded state. Adds rows of those."""
-    states = result.states
-    live = np.flatnonzero(~states.erased)
-    rows = states.take(live)
-    columns = profile_columns(
-        rows, context.fusion.fuse(*fusion_inputs(rows, context.policy)), context.taxonomy, context.spaces
-    )
-    views: list[Any] = [None] * len(users)
-    for i, view in zip(live, encode_views(columns), strict=True):
-        views[i] = view
+    states, changed = result.states, ~result.unchanged
+    vectors = context.fusion.fuse(*fusion_inputs(states, context.policy))
+    columns = profile_columns(states, vectors, context.taxonomy, *context.names)
+    views = encode_views(columns)
     packed = pack(states)
     head = states.head
     writes = [
@@ -217,32 +222,31 @@ def _store(
             expected_revision=int(head["revision"][i]) - 1,
             revision=int(head["revision"][i]),
             record=packed[i],
-            views=views[i],
+            views=None if states.erased[i] else views[i],
             event_timestamp_us=max(int(head["last_event_us"][i]), 0),
             created_us=int(head["created_us"][i]),
         )
-        for i in np.flatnonzero(result.changed)
+        for i in np.flatnonzero(changed)
     ]
-    won = ~result.changed
-    won[result.changed] = _retry(lambda: context.store.compare_and_set(writes), context) if writes else []
-    metrics.PROFILES.inc(int((won & result.changed).sum()))
-    if (shown := np.flatnonzero(won[live])).size:
-        batch = profile_batch([users[i] for i in live], columns)
-        folded.profiles.append(batch if shown.size == len(live) else batch.take(pa.array(shown)))
-    folded.erased += [users[i] for i in np.flatnonzero(states.erased & won & result.changed)]
+    won = ~changed
+    if writes:
+        won[changed] = _retry(lambda: context.store.compare_and_set(writes), context)
+    metrics.PROFILES.inc(int((won & changed).sum()))
+    shown = np.flatnonzero(won & ~states.erased)
+    if shown.size:
+        folded.profiles.append(profile_batch(users, columns).take(pa.array(shown)))
+    folded.erased += [users[i] for i in np.flatnonzero(won & changed & states.erased)]
     return won
 
 
-def _count(
-    result: FoldResult, done: npt.NDArray[np.bool_], numbers: npt.NDArray[Any], now_us: int
-) -> None:
+def _count(result: FoldResult, done: npt.NDArray[np.bool_], numbers: npt.NDArray[Any], now_us: int) -> None:
     for value, count in zip(*np.unique(result.outcome[done], return_counts=True), strict=True):
         metrics.EVENTS.labels(outcome=Outcome(value).name.lower()).inc(int(count))
         if value == Outcome.CONFLICT:
             _LOG.error("fold: %d events carry an id seen before with other content; they are dropped", count)
-    if result.shortened:
-        metrics.WINDOWS_SHORTENED.inc(result.shortened)
-        _LOG.warning("fold: %d anti-replay windows were cut at fold.window_entries", result.shortened)
+    if shortened := result.counts.get("shortened", 0):
+        metrics.WINDOW_ENTRIES_CUT.inc(shortened)
+        _LOG.warning("fold: %d anti-replay entries were given up to fold.window_entries", shortened)
     for age_us in now_us - numbers["record_time_us"][done & (result.outcome == Outcome.APPLIED)]:
         metrics.FRESHNESS_SECONDS.observe(max(0.0, age_us / 1e6))
 

@@ -11,8 +11,8 @@ EVENTS: Final = Counter("portrait_events", "events by what the fold did with the
 REJECTS: Final = Counter("portrait_rejects", "records rejected", ["reason"])
 PROFILES: Final = Counter("portrait_profiles_written", "profiles stored by compare-and-set")
 CONFLICTS: Final = Counter("portrait_conflicts", "users whose compare-and-set was repeated")
-WINDOWS_SHORTENED: Final = Counter(
-    "portrait_windows_shortened", "anti-replay windows cut by fold.window_entries"
+WINDOW_ENTRIES_CUT: Final = Counter(
+    "portrait_window_entries_cut", "anti-replay entries given up to fold.window_entries"
 )
 BATCH_ITEMS: Final = Histogram(
     "portrait_batch_items", "events per inference batch", ["modality"], buckets=(1, 4, 16, 32, 64, 128, 256)
@@ -23,7 +23,9 @@ BATCH_SECONDS: Final = Histogram(
     ["modality"],
     buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
 )
-BATCHES_HALVED: Final = Counter("portrait_batches_halved", "inference batches split for a failure", ["modality"])
+BATCHES_HALVED: Final = Counter(
+    "portrait_batches_halved", "inference batches split for a failure", ["modality"]
+)
 FRESHNESS_SECONDS: Final = Histogram(
     "portrait_freshness_seconds",
     "record timestamp to profile stored",

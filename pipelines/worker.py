@@ -9,17 +9,19 @@ from __future__ import annotations
 import hashlib
 import threading
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from features.online import ProfileStore
 from features.schema import HALF_LIVES_S, Modality
 from features.taxonomy import Taxonomy, load_taxonomy
 from models.encoder import Encoder
-from models.fusion import Fusion, load_fusion
 from pipelines.settings import Settings
 
+if TYPE_CHECKING:
+    from models.fusion import Fusion
 
-class Spaces(NamedTuple):
+
+class SpaceNames(NamedTuple):
     """Names (hex) of what vectors mean; vectors of two spaces are never added or compared."""
 
     event_space: str
@@ -54,15 +56,17 @@ class Worker:
 
     @cached_property
     def fusion(self) -> Fusion:
+        from models.fusion import load_fusion
+
         return load_fusion(self.settings.models.fusion, self.settings.models.fusion_kind)
 
     @cached_property
-    def spaces(self) -> Spaces:
+    def spaces(self) -> SpaceNames:
         """``event_space`` = hash of the encoders; ``profile_space`` = that, the fusion and the half-lives."""
         prints = [self.encoders[m].fingerprint for m in sorted(self.encoders)]
         event_space = hashlib.sha256(" ".join(prints).encode()).hexdigest()
         parts = [event_space, self.fusion.fingerprint, *map(str, HALF_LIVES_S)]
-        return Spaces(event_space, hashlib.sha256(" ".join(parts).encode()).hexdigest())
+        return SpaceNames(event_space, hashlib.sha256(" ".join(parts).encode()).hexdigest())
 
     @cached_property
     def store(self) -> ProfileStore:

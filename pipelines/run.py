@@ -1,0 +1,251 @@
+"""Local rounds: take the records that are there, run the graph over them, move the resume positions.
+
+One process, Beam's FnApiRunner in memory, the graph built once. The store is written every round;
+parquet every few seconds or megabytes; positions only after the parquet. A round that fails is run
+again with the same records; what it had stored already changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Final
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from features.errors import PortraitError
+from features.online import ProfileStore, SourcePosition
+from pipelines import metrics
+from pipelines.graph import build
+from pipelines.kafka import RoundReader, start_positions
+from pipelines.records import Record
+from pipelines.settings import Settings
+from pipelines.sinks import history_writer
+from pipelines.worker import worker
+
+_LOG = logging.getLogger(__name__)
+
+_SAY_EVERY_S: Final = 5.0
+_round: list[Record] = []
+"""Records of the round that runs now: the source reads them from here, so one graph serves all rounds."""
+
+
+class RoundError(PortraitError):
+    """A round failed as often as it may be repeated; its records stay uncommitted."""
+
+
+class ReadRound(beam.PTransform[Any, Any]):
+    """The records of the current round of this process."""
+
+    def expand(self, begin: Any) -> beam.PCollection[Record]:
+        return begin | beam.Impulse() | "Take" >> beam.FlatMap(_take)
+
+
+def _take(_impulse: bytes) -> Iterator[Record]:
+    yield from _round
+
+
+class RoundRunner:
+    """The graph, built once and run over one list of records after another."""
+
+    def __init__(self, settings: Settings) -> None:
+        options = PipelineOptions(direct_running_mode="in_memory", pipeline_type_check=False)
+        self._pipeline = beam.Pipeline(runner=FnApiRunner(), options=options)
+        build(self._pipeline, ReadRound(), settings)
+
+    def run(self, records: Sequence[Record]) -> None:
+        """Run the graph over ``records``; when this returns, the store holds what they say."""
+        _round[:] = records
+        try:
+            self._pipeline.run().wait_until_finish()
+        finally:
+            _round.clear()
+
+
+@dataclass
+class Progress:
+    """What a run has done so far."""
+
+    records: int = 0
+    rounds: int = 0
+    files: int = 0
+
+
+class LocalRun:
+    """One process's loop of rounds over the partitions it owns.
+
+    Lifecycle: made, :meth:`run` once. :meth:`stop` may be called from a signal handler or another
+    thread: the round in progress ends, everything is flushed, positions are committed.
+    """
+
+    def __init__(self, settings: Settings, worker_of: tuple[int, int] = (0, 1)) -> None:
+        self._settings = settings
+        self._store = ready_store(settings)
+        self._reader = open_reader(settings, self._store, worker_of)
+        self._runner = RoundRunner(settings)
+        self._history = history_writer(settings)
+        self._stop = threading.Event()
+        self.progress = Progress()
+        self._done: dict[SourcePosition, int] = {}
+
+    def stop(self) -> None:
+        """Ask the loop to end after the round in progress."""
+        self._stop.set()
+
+    def run(self, until_caught_up: bool = False) -> Progress:
+        """Rounds until stopped, or until what the topics held at the start is done and flushed."""
+        rounds = self._settings.rounds
+        ends = self._reader.end_offsets() if until_caught_up else None
+        said_s = time.monotonic()
+        try:
+            while not self._stop.is_set():
+                records = self._reader.poll(rounds.max_records, rounds.max_bytes, rounds.poll_ms)
+                if records:
+                    self._run_round(records)
+                if self._history.due():
+                    self._flush()
+                if time.monotonic() - said_s >= _SAY_EVERY_S:
+                    said_s = time.monotonic()
+                    self._say()
+                if ends is not None and self._reader.reached(ends):
+                    break
+            self._flush()
+            self._say()
+            return self.progress
+        finally:
+            self._reader.close()
+
+    def _run_round(self, records: Sequence[Record]) -> None:
+        started_s = time.perf_counter()
+        for attempt in range(self._settings.rounds.retries + 1):
+            try:
+                self._runner.run(records)
+                break
+            except PortraitError:
+                raise
+            except Exception as error:
+                known = _portrait_cause(error)
+                if attempt == self._settings.rounds.retries:
+                    if known is not None:
+                        raise known from error
+                    raise
+                metrics.ROUNDS_REPEATED.inc()
+                _LOG.warning(
+                    "run: a round of %d records failed (%s); again",
+                    len(records),
+                    known or type(error).__name__,
+                )
+                self._stop.wait(random.uniform(0, min(10.0, 0.2 * 2**attempt)))  # noqa: S311 - jitter
+        metrics.ROUND_SECONDS.observe(time.perf_counter() - started_s)
+        self.progress.records += len(records)
+        self.progress.rounds += 1
+        for record in records:
+            metrics.RECORDS.labels(topic=record.topic).inc()
+
+    def _flush(self) -> None:
+        """Parquet first, then the positions: mirrored in the store, then in the group."""
+        self.progress.files += len(self._history.flush())
+        positions = self._reader.positions()
+        if positions != self._done:
+            self._store.write_positions(POSITIONS, positions)
+            self._reader.commit(positions)
+            self._done = dict(positions)
+
+    def _say(self) -> None:
+        lag = self._reader.lag()
+        for position, records in lag.items():
+            metrics.LAG.labels(topic=position.topic, partition=str(position.partition)).set(records)
+        _LOG.info(
+            "run: %d records in %d rounds, %d parquet files, %d records to go",
+            self.progress.records, self.progress.rounds, self.progress.files, sum(lag.values()),
+        )  # fmt: skip
+
+
+POSITIONS: Final = "sources"
+"""Under which name the store mirrors the positions of the source topics."""
+
+
+def _portrait_cause(error: BaseException | None) -> PortraitError | None:
+    """Beam wraps what a DoFn raises; the message for the user is in the chain."""
+    while error is not None:
+        if isinstance(error, PortraitError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def ready_store(settings: Settings) -> ProfileStore:
+    """The process's store, checked: durable enough, and of the spaces of our models.
+
+    Raises StoreError, or PortraitError naming the setting to change.
+    """
+    held = worker(settings)
+    store = held.store
+    if (problems := store.durability_problems()) and not settings.accept_store_risks:
+        raise PortraitError(
+            "store: expected one that keeps what it acknowledged, got:\n  "
+            + "\n  ".join(problems)
+            + "\n  or set accept_store_risks: true"
+        )
+    claimed = store.claim_space(*held.spaces)
+    for name, ours, theirs in zip(("event_space", "profile_space"), held.spaces, claimed, strict=True):
+        if ours != theirs:
+            raise PortraitError(
+                f"store: expected {name} {ours[:16]}, got {theirs[:16]}: its vectors come from other models "
+                f"and are never mixed; name the models that wrote it, or {_ANOTHER_STORE}"
+            )
+    return store
+
+
+_ANOTHER_STORE: Final = (
+    "give feature_store.yaml another project and run from the earliest offsets into that (portrait backfill)"
+)
+
+
+def open_reader(settings: Settings, store: ProfileStore, worker_of: tuple[int, int]) -> RoundReader:
+    """A reader that begins at the lower of the store's mirrored and the group's committed positions."""
+    reader = RoundReader(settings.kafka, topics=source_topics(settings), worker_of=worker_of)
+    mirrored = store.read_positions(POSITIONS)
+    committed = reader.committed()
+    for position, offset in mirrored.items():
+        lowest = offset - settings.fold.window_offsets
+        if committed.get(position, offset) < lowest:
+            raise PortraitError(
+                f"{position.topic}[{position.partition}]: expected a start at {lowest} or later, got the "
+                f"group's {committed[position]}: the store covers up to {offset}, and events below its "
+                f"anti-replay window would count as seen; reset the group forward, or {_ANOTHER_STORE}"
+            )
+    reader.seek(start_positions(settings.kafka, reader, committed, mirrored))
+    return reader
+
+
+def source_topics(settings: Settings) -> list[str]:
+    """Every topic that a run reads: the four of kafka.topics and those of mapping."""
+    return list(dict.fromkeys([*settings.kafka.topics.all(), *settings.mapping]))
+
+
+def run_rounds(
+    settings: Settings, *, until_caught_up: bool, worker: tuple[int, int], metrics_port: int | None
+) -> None:
+    """``portrait run``: set up logging, metrics and signals, then loop."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    if metrics_port:
+        from prometheus_client import start_http_server
+
+        start_http_server(metrics_port, addr="127.0.0.1")
+    run = LocalRun(settings, worker)
+
+    def stop(_signum: int, _frame: FrameType | None) -> None:
+        run.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    run.run(until_caught_up)

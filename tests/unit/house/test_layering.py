@@ -1,0 +1,112 @@
+"""The rules of the house: who may import whom, how long a file may be, what no file may say."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+PACKAGES = ("features", "models", "pipelines")
+SHARED = {"features.schema", "features.taxonomy", "features.errors"}
+LIBRARY_OF = {
+    "apache_beam": re.compile(r"pipelines\b"),
+    "torch": re.compile(r"models\b"),
+    "feast": re.compile(r"features\.(online|repo)\b"),
+    "kafka": re.compile(r"pipelines\.kafka\b"),
+    "confluent_kafka": re.compile(r"pipelines\.broker\b"),
+}
+
+
+def _module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+SOURCES = {_module(p): p for package in PACKAGES for p in sorted((ROOT / package).rglob("*.py"))}
+
+
+def _imports(path: Path, *, top_level: bool = False) -> Iterator[str]:
+    """Full names of imported modules; ``from a import b`` gives a.b where that is a module of ours."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body if top_level else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                raise AssertionError(f"{path}: relative import")
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in SOURCES else str(node.module)
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_imports_follow_the_direction(module: str) -> None:
+    for name in _imports(SOURCES[module]):
+        target = name.split(".")[0]
+        assert target != "tests", f"{module} imports {name}"
+        if module.startswith("features"):
+            assert target not in ("models", "pipelines"), f"{module} imports {name}"
+        if module.startswith("models"):
+            allowed = SHARED | (
+                {"features.state"} if module.startswith(("models.train", "models.evaluate")) else set()
+            )
+            assert target != "pipelines", f"{module} imports {name}"
+            assert target != "features" or name in allowed, f"{module} imports {name}"
+        if target in LIBRARY_OF:
+            assert LIBRARY_OF[target].match(module), f"{module} may not know {target}"
+
+
+def test_there_is_no_import_cycle() -> None:
+    graph = {
+        m: {n for n in _imports(p, top_level=True) if n in SOURCES and n != m} for m, p in SOURCES.items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"cycle: {error.args[1]}")
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_no_file_is_longer_than_400_lines(module: str) -> None:
+    assert len(SOURCES[module].read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_no_file_is_named_for_nothing() -> None:
+    vague = {"utils", "util", "common", "helpers", "helper", "base", "misc"}
+    assert not [m for m in SOURCES if m.split(".")[-1] in vague]
+
+
+def test_only_the_settings_read_the_environment() -> None:
+    reading = re.compile(r"os\.(environ\.get|getenv|environ\[[^]]+\](?!\s*=))")
+    readers = {m for m, p in SOURCES.items() if reading.search(p.read_text(encoding="utf-8"))}
+    assert readers <= {"pipelines.settings"}, readers
+
+
+def test_the_graph_holds_no_dofn_and_fits_a_screen() -> None:
+    text = SOURCES["pipelines.graph"].read_text(encoding="utf-8")
+    assert "DoFn" not in text.replace("Holds no DoFn", "")
+    assert len(text.splitlines()) <= 60
+
+
+def test_the_top_level_holds_only_what_was_agreed() -> None:
+    allowed = {"pipelines", "features", "models", "infra", "tests", "setup.py", "README.md", "README.zh.md"}
+    allowed |= {
+        "pyproject.toml",
+        "Makefile",
+        "LICENSE",
+        "CHANGELOG.md",
+        ".ci",
+        "requirements.txt",
+        ".gitignore",
+    }
+    local = {".git", ".venv", ".cache", "var", "build", "dist"}
+    found = {
+        p.name
+        for p in ROOT.iterdir()
+        if not p.name.endswith((".egg-info", "_cache")) and p.name != ".hypothesis"
+    }
+    assert found - allowed - local == set()
