@@ -108,7 +108,7 @@ class States:
 def empty_states(n: int, spaces: Spaces) -> States:
     """States of n users of whom nothing is known, revision 0."""
     head = np.zeros(n, HEAD_DTYPE)
-    _name_spaces(head, spaces)
+    name_spaces(head, spaces)
     starts = np.zeros(n + 1, np.int64)
     return States(head, np.zeros(0, SOURCE_DTYPE), starts, np.zeros(0, WINDOW_DTYPE), starts.copy(), spaces)
 
@@ -236,7 +236,7 @@ def _mismatch(what: str, expected: int, got: Array) -> SpaceMismatchError:
     )
 
 
-def _name_spaces(head: Array, spaces: Spaces) -> None:
+def name_spaces(head: Array, spaces: Spaces) -> None:
     head["event_space"] = spaces.event
     head["profile_space"] = spaces.profile
     head["taxonomy"] = spaces.taxonomy
