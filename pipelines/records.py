@@ -11,7 +11,7 @@ class Record(NamedTuple):
 
     topic: str
     topic_id: str
-    """The broker's topic id, or ``<cluster id>/<topic>`` where it gives none: a recreated topic is another source."""
+    """The broker's topic id, or ``<cluster id>/<topic>`` where it gives none: a recreated topic has another."""
     partition: int
     offset: int
     timestamp_ms: int
@@ -63,3 +63,20 @@ class Rejected(NamedTuple):
     stage: str  # label of the step that gave it
     error: str  # exception class name, or empty
     detail: str  # what was expected and got, without content
+
+
+class RecordError(ValueError):
+    """Raised where a record is read, caught at the step's edge and made a :class:`Rejected`.
+
+    ``detail`` says what was expected and got, without content; ``error`` is an exception class name.
+    """
+
+    def __init__(self, reason: Reason, detail: str, error: str = "") -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+        self.error = error
+
+    def reject(self, record: Record, stage: str) -> Rejected:
+        """The value that the record becomes."""
+        return Rejected(record, self.reason, stage, self.error, self.detail)

@@ -1,0 +1,204 @@
+"""Reaching the brokers: client settings, a bounded first contact, errors that name the address, topics."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import socket
+import struct
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from kafka import KafkaAdminClient
+from kafka import errors as kafka_errors
+
+from features.errors import PortraitError
+from pipelines.settings import Kafka, SettingsError, secret
+
+_RETRY_S: Final = 0.25
+_NO_TOPIC_ID: Final = uuid.UUID(int=0)
+
+
+class KafkaFailureError(PortraitError):
+    """The brokers refused or failed; the message says what and what to do."""
+
+
+class KafkaUnavailableError(KafkaFailureError):
+    """No broker answered in time at the addresses of ``kafka.bootstrap_servers``."""
+
+
+class TopicInfo(NamedTuple):
+    """One incarnation of a topic: a deleted and recreated one has another id."""
+
+    topic_id: str
+    """As Kafka's own tools print it, or ``<cluster id>/<topic>`` where the broker gives none."""
+    partitions: tuple[int, ...]
+
+
+def client_config(kafka: Kafka) -> dict[str, Any]:
+    """Settings → what every kafka-python client takes. Reads the secrets: never log or store the result.
+
+    Raises SettingsError where a secret cannot be read.
+    """
+    security = kafka.security
+    config: dict[str, Any] = {
+        "bootstrap_servers": list(kafka.bootstrap_servers),
+        "client_id": "portrait",
+        "security_protocol": security.protocol,
+        "bootstrap_timeout_ms": int(kafka.connect_timeout_s * 1000),
+        "reconnect_backoff_max_ms": 1000,
+    }
+    if security.protocol.endswith("SSL"):
+        for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
+            path = getattr(security, name)
+            config[name] = None if path is None else str(path)
+        config["ssl_check_hostname"] = security.ssl_check_hostname
+        config["ssl_password"] = secret(security.ssl_password) if security.ssl_password else None
+    if security.protocol.startswith("SASL"):
+        if not (security.sasl_mechanism and security.sasl_username and security.sasl_password):
+            raise SettingsError(
+                "kafka.security: expected sasl_mechanism, sasl_username and sasl_password for "
+                f"{security.protocol}, got fewer; name all three"
+            )
+        config["sasl_mechanism"] = security.sasl_mechanism
+        config["sasl_plain_username"] = secret(security.sasl_username)
+        config["sasl_plain_password"] = secret(security.sasl_password)
+    return config
+
+
+def connect(kafka: Kafka, make: Callable[..., Any], **extra: Any) -> Any:
+    """A client made by ``make(**config)`` once a broker answers.
+
+    Raises KafkaUnavailableError after ``kafka.connect_timeout_s``, KafkaFailureError where the broker
+    answers but refuses us.
+    """
+    _quieten()
+    config = client_config(kafka)
+    version = _first_contact(kafka)
+    if version is not None:
+        config["api_version"] = version
+    where = ", ".join(kafka.bootstrap_servers)
+    try:
+        return make(**config, **extra)
+    except kafka_errors.KafkaTimeoutError as error:
+        raise KafkaUnavailableError(
+            f"kafka.bootstrap_servers: expected {kafka.security.protocol} to be spoken at {where}, got "
+            f"no answer in {kafka.connect_timeout_s:g} s; check kafka.security and the address"
+        ) from error
+    except (kafka_errors.SaslAuthenticationFailedError, kafka_errors.AuthorizationError) as error:
+        raise KafkaFailureError(
+            f"kafka.security: expected {where} to accept the login, got {type(error).__name__}; "
+            "check sasl_mechanism and what sasl_username and sasl_password refer to"
+        ) from error
+    except OSError as error:
+        raise KafkaFailureError(
+            f"kafka.security: expected readable certificate files, got {type(error).__name__}; "
+            "check ssl_cafile, ssl_certfile and ssl_keyfile"
+        ) from error
+
+
+def _quieten() -> None:
+    """Below WARNING kafka-python logs keys, values and the configuration with its password."""
+    logger = logging.getLogger("kafka")
+    logger.setLevel(max(logger.level, logging.WARNING))
+
+
+def _first_contact(kafka: Kafka) -> tuple[int, int] | None:
+    """Wait for any broker to answer; the protocol version to assume, None where the client finds it."""
+    deadline_s = time.monotonic() + kafka.connect_timeout_s
+    reason = "no answer"
+    while True:
+        for address in kafka.bootstrap_servers:
+            left_s = deadline_s - time.monotonic()
+            try:
+                return _ask(address, kafka.security.protocol, max(0.1, min(left_s, 5.0)))
+            except TimeoutError:
+                reason = "no answer"
+            except OSError as error:
+                reason = (error.strerror or type(error).__name__).lower()
+        if time.monotonic() + _RETRY_S >= deadline_s:
+            raise KafkaUnavailableError(
+                f"kafka.bootstrap_servers: expected a broker at {', '.join(kafka.bootstrap_servers)}, got "
+                f"{reason} in {kafka.connect_timeout_s:g} s; start it (make kafka-up) or correct the address"
+            )
+        time.sleep(_RETRY_S)
+
+
+def _ask(address: str, protocol: str, timeout_s: float) -> tuple[int, int] | None:
+    """Connect; on a plain listener also ask for the API versions (ApiVersions request, version 0).
+
+    A broker that knows ApiVersions up to version 2 only is Kafka 2.0 to 2.3, or librdkafka's mock, whose
+    answer to a newer request kafka-python cannot read: that version is then assumed, not asked for.
+    """
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host.strip("[]") or address, int(port or 9092)), timeout_s) as broker:
+        if protocol != "PLAINTEXT":
+            return None
+        broker.sendall(struct.pack(">ihhih8s", 18, 18, 0, 1, 8, b"portrait"))
+        answer = _read(broker, struct.unpack(">i", _read(broker, 4))[0])
+    _, failure, count = struct.unpack_from(">ihi", answer)
+    if failure:
+        return None
+    versions = {key: most for key, _, most in struct.iter_unpack(">hhh", answer[10 : 10 + 6 * count])}
+    return (2, 0) if versions.get(18) == 2 else None
+
+
+def _read(broker: socket.socket, size: int) -> bytes:
+    if not 0 <= size <= 1 << 16:
+        raise ConnectionError("not a Kafka broker")
+    parts = bytearray()
+    while len(parts) < size:
+        part = broker.recv(size - len(parts))
+        if not part:
+            raise ConnectionError("closed the connection")
+        parts += part
+    return bytes(parts)
+
+
+def topics_info(kafka: Kafka, topics: Iterable[str]) -> dict[str, TopicInfo]:
+    """What the brokers say of these topics; creates none.
+
+    Raises KafkaUnavailableError, and KafkaFailureError that names every topic that is missing.
+    """
+    with connect(kafka, KafkaAdminClient) as admin:
+        return describe(admin, topics, kafka)
+
+
+def describe(admin: Any, topics: Iterable[str], kafka: Kafka) -> dict[str, TopicInfo]:
+    """:func:`topics_info` over an open admin client."""
+    names = list(dict.fromkeys(topics))
+    found = known_topics(admin, names)
+    if missing := [name for name in names if name not in found]:
+        server = kafka.bootstrap_servers[0]
+        raise KafkaFailureError(
+            f"kafka.topics: expected the topics {', '.join(names)} at {server}, got no {', '.join(missing)}; "
+            f"create each: kafka-topics.sh --bootstrap-server {server} --create --partitions 4 "
+            f"--topic {missing[0]}"
+        )
+    return found
+
+
+def known_topics(admin: Any, names: list[str]) -> dict[str, TopicInfo]:
+    """Those of the named topics that exist and have partitions."""
+    answers: list[Mapping[str, Any]] = admin.describe_topics(names)
+    cluster_id = ""
+    found: dict[str, TopicInfo] = {}
+    for answer in answers:
+        if answer["error_code"] == kafka_errors.TopicAuthorizationFailedError.errno:
+            raise KafkaFailureError(
+                f"kafka.topics: expected the right to read {answer['name']}, got none; "
+                "grant READ and DESCRIBE on it to our user"
+            )
+        if answer["error_code"] or not answer["partitions"]:
+            continue
+        topic_id = answer.get("topic_id")
+        if topic_id is None or topic_id == _NO_TOPIC_ID:
+            cluster_id = cluster_id or admin.describe_cluster()["cluster_id"]
+            name = f"{cluster_id}/{answer['name']}"
+        else:
+            name = base64.urlsafe_b64encode(topic_id.bytes).rstrip(b"=").decode()
+        partitions = tuple(sorted(p["partition_index"] for p in answer["partitions"]))
+        found[answer["name"]] = TopicInfo(name, partitions)
+    return found
