@@ -17,10 +17,10 @@ setup(
         "pipelines",
     ],
     package_data={
-        "features": ["*.sql", "py.typed"],
+        "features": ["*.yaml", "py.typed"],
         "features.repo": ["*.yaml"],
         "models": ["*.yaml", "weights/*", "cards/*.md", "py.typed"],
-        "pipelines": ["*.yaml", "py.typed"],
+        "pipelines": ["*.yaml", "sample/*", "py.typed"],
     },
     install_requires=[
         "apache-beam==2.77.0",
@@ -48,7 +48,7 @@ setup(
     extras_require={
         "demo": ["confluent-kafka>=2.6"],
         "redis": ["feast[redis]==0.67.0"],
-        "flink": ["apache-beam==2.77.0"],
+        "flink": [],  # a worker needs what every install has; the name is for those who look for it
         "gcp": ["apache-beam[gcp]==2.77.0"],
         "hf": ["transformers>=4.50"],
         "serve": ["feast[grpcio]==0.67.0"],

@@ -182,8 +182,10 @@ def _portrait_cause(error: BaseException | None) -> PortraitError | None:
     return None
 
 
-def ready_store(settings: Settings) -> ProfileStore:
+def ready_store(settings: Settings, *, claim: bool = True) -> ProfileStore:
     """The process's store, checked: durable enough, and of the spaces of our models.
+
+    ``claim`` names the spaces in a fresh store; without it nothing is written.
 
     Raises StoreError, or PortraitError naming the setting to change.
     """
@@ -195,7 +197,7 @@ def ready_store(settings: Settings) -> ProfileStore:
             + "\n  ".join(problems)
             + "\n  or set accept_store_risks: true"
         )
-    claimed = store.claim_space(*held.spaces)
+    claimed = store.claim_space(*held.spaces) if claim else store.read_space() or held.spaces
     for name, ours, theirs in zip(("event_space", "profile_space"), held.spaces, claimed, strict=True):
         if ours != theirs:
             raise PortraitError(

@@ -22,6 +22,7 @@ from features.schema import EVENT_DTYPE, HEAD_DTYPE, EncodedEvent, Kind
 from features.state import FoldPolicy, Spaces, States, empty_states, fold, unpack
 from features.taxonomy import Taxonomy
 from pipelines.events import event_key
+from pipelines.kafka import original
 from pipelines.records import Record
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -145,10 +146,8 @@ def _applied(users: Sequence[str], states: States) -> set[tuple[str, int]]:
 
 
 def _raw_of(record: Record) -> Raw:
-    own = dict(record.headers)
-    topic = (own.get("portrait-error-topic") or b"").decode()
-    headers = tuple(h for h in record.headers if not h[0].startswith("portrait-error-"))
-    return Raw(topic, record.key, record.value, headers)
+    before = original(record)
+    return Raw(before.topic, before.key, before.value, before.headers)
 
 
 def _check_dead_letters(sent: Sent, dead: Sequence[Raw], result: Audit) -> set[Raw]:

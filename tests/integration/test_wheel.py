@@ -82,7 +82,12 @@ def test_a_small_run_from_a_folder_of_strangers_writes_profiles(installed: Path,
     )
     (strangers / "events.jsonl").write_text(event, encoding="utf-8")
     with EmbeddedBroker() as broker:
-        flags = ("-c", "shop/portrait.yaml", "--set", f"kafka.bootstrap_servers=['{broker.address}']")
+        flags = (
+            "-c",
+            "shop/portrait.yaml",
+            "--set",
+            f"kafka.bootstrap_servers=['{broker.bootstrap_servers[0]}']",
+        )
         for command in (
             ("apply", *flags),
             ("produce", *flags, "events.jsonl"),

@@ -1,0 +1,100 @@
+"""``portrait plan``: everything that a run would need, checked, and what it would do; submits nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+from features.errors import PortraitError
+from pipelines.kafka import topics_info
+from pipelines.run import open_reader, ready_store, source_topics
+from pipelines.settings import Settings
+from pipelines.worker import worker
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that a run needs: what it is, whether it is there, and what was found or is wrong."""
+
+    what: str
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All checks; a run would start if all are ok."""
+
+    checks: list[Check]
+
+    @property
+    def ok(self) -> bool:
+        return all(check.ok for check in self.checks)
+
+    def as_json(self) -> str:
+        return json.dumps({"ok": self.ok, "checks": [asdict(c) for c in self.checks]}, ensure_ascii=False)
+
+    def as_text(self) -> str:
+        lines = [f"{'ok     ' if c.ok else 'FAILED '} {c.what:10} {c.detail}" for c in self.checks]
+        end = "portrait run would start" if self.ok else "portrait run would not start"
+        return "\n".join([*lines, end])
+
+
+def make_plan(settings: Settings) -> Plan:
+    """Check topics, models, store, history folder and start positions, each even where another fails."""
+    return Plan(
+        [
+            _check(what, look, settings)
+            for what, look in (
+                ("topics", _topics),
+                ("models", _models),
+                ("store", _store),
+                ("history", _history),
+                ("start", _start),
+            )
+        ]
+    )
+
+
+def _check(what: str, look: Callable[[Settings], Iterator[str]], settings: Settings) -> Check:
+    try:
+        return Check(what, True, "; ".join(look(settings)))
+    except (PortraitError, OSError) as error:
+        return Check(what, False, str(error))
+
+
+def _topics(settings: Settings) -> Iterator[str]:
+    for topic, info in topics_info(settings.kafka, source_topics(settings)).items():
+        yield f"{topic} ({len(info.partitions)} partitions)"
+
+
+def _models(settings: Settings) -> Iterator[str]:
+    held = worker(settings)
+    for modality, encoder in held.encoders.items():
+        yield f"{modality.name.lower()} {encoder.fingerprint[:12]} on {encoder.device}"
+    yield f"fusion {settings.models.fusion_kind} {held.fusion.fingerprint[:12]}"
+    yield f"taxonomy of {len(held.taxonomy.categories)} categories, {len(held.taxonomy.words)} spoken words mapped"
+
+
+def _store(settings: Settings) -> Iterator[str]:
+    ready_store(settings, claim=False)
+    yield f"{settings.feature_repo}: durable, and of the space {worker(settings).spaces.profile_space[:16]} or fresh"
+
+
+def _history(settings: Settings) -> Iterator[str]:
+    folder = settings.history.dir
+    existing = next(p for p in (folder, *folder.resolve().parents) if p.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise PermissionError(f"history.dir: expected a writable folder, got {existing}; change its rights")
+    yield f"{folder}: a file per table every {settings.history.flush_s:g} s"
+
+
+def _start(settings: Settings) -> Iterator[str]:
+    reader = open_reader(settings, worker(settings).store, (0, 1))
+    try:
+        behind = sum(reader.end_offsets().values()) - sum(reader.positions().values())
+        yield f"group {settings.kafka.group_id}: {behind} records to go in {len(reader.assigned())} partitions"
+    finally:
+        reader.close()
