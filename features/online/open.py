@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import yaml
 
+from features.errors import UsageError
 from features.online import ProfileStore
 from features.online.layout import ENTITY_KEY_VERSION
 
@@ -22,7 +23,7 @@ SQLITE_TYPE: Final = "features.online.sqlite.PortraitSqliteOnlineStore"
 CONFIG_FILE: Final = "feature_store.yaml"
 
 
-class StoreConfigError(ValueError):
+class StoreConfigError(UsageError):
     """A ``feature_store.yaml`` that cannot be used; the message names the file and the key."""
 
 

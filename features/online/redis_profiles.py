@@ -35,7 +35,7 @@ _REQUIRED_CONFIG: Final = (
     ("appendfsync", ("everysec", "always")),
     ("maxmemory-policy", ("noeviction",)),
 )
-ACKNOWLEDGE: Final = "store.durability_acknowledged: true"
+ACKNOWLEDGE: Final = "accept_store_risks: true"
 """The line of portrait.yaml that accepts what a managed server does not let us check."""
 
 _COMPARE_AND_SET: Final = """
@@ -80,7 +80,7 @@ class RedisProfiles:
         for batch in _batches(writes):
             commands = [self._command(write) for write in batch]
             with redis_errors(self._where, "compare and set"):
-                stored.extend(reply == 1 for reply in self._run_scripts(commands))
+                stored.extend(reply == 1 for reply in run_scripts(self._client, commands))
         return stored
 
     def read_positions(self, namespace: str) -> dict[SourcePosition, int]:
@@ -136,10 +136,10 @@ class RedisProfiles:
         return entity_key(user_id) + self._project.encode()
 
     def _positions_key(self, namespace: str) -> str:
-        return f"portrait:positions:{self._project}:{namespace}"
+        return positions_key(self._project, namespace)
 
     def _space_key(self) -> str:
-        return f"portrait:space:{self._project}"
+        return space_key(self._project)
 
     def _command(self, write: ProfileWrite) -> tuple[str, list[Any]]:
         """The script of a write, and what follows its hash: key count, key, arguments."""
@@ -150,21 +150,6 @@ class RedisProfiles:
         values = [value for features in write.views.values() for value in features.values()]
         shape = tuple((view, tuple(features)) for view, features in write.views.items())
         return _script(shape), [*head, *values, *(time for _ in shape)]
-
-    def _run_scripts(self, commands: Sequence[tuple[str, list[Any]]]) -> list[Any]:
-        """One pipeline of EVALSHA; what a node does not know yet is sent again in full (EVAL)."""
-        with self._client.pipeline(transaction=False) as pipe:
-            for script, arguments in commands:
-                pipe.execute_command("EVALSHA", _sha(script), *arguments)
-            replies = pipe.execute(raise_on_error=False)
-        unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-        if unknown:
-            with self._client.pipeline(transaction=False) as pipe:
-                for i in unknown:
-                    pipe.execute_command("EVAL", commands[i][0], *commands[i][1])
-                for i, reply in zip(unknown, pipe.execute(raise_on_error=False), strict=True):
-                    replies[i] = reply
-        return _checked(replies)
 
     def _config_values(self, name: str) -> set[str]:
         """The values in force, one a node; empty where the server does not tell."""
@@ -180,6 +165,36 @@ class RedisProfiles:
                 except ResponseError:
                     return set()
         return values
+
+
+def positions_key(project: str, namespace: str) -> str:
+    """A hash: JSON of a source position → next offset."""
+    return f"portrait:positions:{project}:{namespace}"
+
+
+def space_key(project: str) -> str:
+    """A string: JSON of the two spaces."""
+    return f"portrait:space:{project}"
+
+
+def run_scripts(client: Any, commands: Sequence[tuple[str, list[Any]]]) -> list[Any]:
+    """Run each script with its arguments (key count, key, …) in one pipeline; the replies in order.
+
+    Sends hashes (EVALSHA); what a node does not know yet is sent again in full (EVAL).
+    Raises the first error among the replies.
+    """
+    with client.pipeline(transaction=False) as pipe:
+        for script, arguments in commands:
+            pipe.execute_command("EVALSHA", _sha(script), *arguments)
+        replies = pipe.execute(raise_on_error=False)
+    unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    if unknown:
+        with client.pipeline(transaction=False) as pipe:
+            for i in unknown:
+                pipe.execute_command("EVAL", commands[i][0], *commands[i][1])
+            for i, reply in zip(unknown, pipe.execute(raise_on_error=False), strict=True):
+                replies[i] = reply
+    return _checked(replies)
 
 
 @lru_cache(maxsize=64)

@@ -29,13 +29,17 @@ class _Connection(sqlite3.Connection):
 class SqliteFile:
     """Connections to one file. Safe to share between threads, and usable after a fork.
 
-    ``prepare`` is called once a process, with a connection, to create what is missing.
+    ``prepare`` is called once a process, with a connection, to create what is missing;
+    ``detect_types`` is that of :func:`sqlite3.connect`.
     """
 
-    def __init__(self, path: Path, prepare: Callable[[sqlite3.Connection], None]) -> None:
+    def __init__(
+        self, path: Path, prepare: Callable[[sqlite3.Connection], None], detect_types: int = 0
+    ) -> None:
         self.path = path
         self.where = f"sqlite file {path.name}"
         self._prepare = prepare
+        self._detect_types = detect_types
         self._before_fork: list[object] = []
         self._forget()
 
@@ -105,6 +109,7 @@ class SqliteFile:
             connection = sqlite3.connect(
                 self.path,
                 timeout=BUSY_TIMEOUT_S,
+                detect_types=self._detect_types,
                 isolation_level=None,
                 check_same_thread=False,
                 factory=_Connection,

@@ -28,9 +28,7 @@ class SqliteProfiles:
     """A :class:`~features.online.ProfileStore` in a file; creates what is missing."""
 
     def __init__(self, project: str, path: Path) -> None:
-        self._state = state_table(project)
-        self._positions = quoted(f"{project}_portrait_positions")
-        self._space = quoted(f"{project}_portrait_space")
+        self._state, self._positions, self._space = own_tables(project)
         self._tables = {view: sqlite_table(project, view) for view in VIEWS}
         self._file = SqliteFile(path, lambda connection: create_tables(connection, project))
 
@@ -174,25 +172,29 @@ class SqliteProfiles:
             db.executemany(f"DELETE FROM {table} WHERE entity_key = ?", erased)
 
 
-def state_table(project: str) -> str:
-    """The table of states, quoted."""
-    return quoted(f"{project}_portrait_state")
+def own_tables(project: str) -> tuple[str, str, str]:
+    """The tables of states, positions and spaces, quoted."""
+    state, positions, space = (
+        quoted(f"{project}_portrait_{name}") for name in ("state", "positions", "space")
+    )
+    return state, positions, space
 
 
 def create_tables(db: sqlite3.Connection, project: str) -> None:
     """Create what is missing: our tables, and Feast's with its own columns (``SqliteOnlineStore.update``)."""
+    state, positions, space = own_tables(project)
     db.execute("BEGIN IMMEDIATE")
     db.execute(
-        f"CREATE TABLE IF NOT EXISTS {state_table(project)} "
+        f"CREATE TABLE IF NOT EXISTS {state} "
         "(user_id TEXT PRIMARY KEY, revision INTEGER NOT NULL, record BLOB NOT NULL)"
     )
     db.execute(
-        f"CREATE TABLE IF NOT EXISTS {quoted(f'{project}_portrait_positions')} "
+        f"CREATE TABLE IF NOT EXISTS {positions} "
         "(namespace TEXT, topic_id TEXT, topic TEXT, partition INTEGER, next_offset INTEGER NOT NULL, "
         "PRIMARY KEY (namespace, topic_id, topic, partition))"
     )
     db.execute(
-        f"CREATE TABLE IF NOT EXISTS {quoted(f'{project}_portrait_space')} "
+        f"CREATE TABLE IF NOT EXISTS {space} "
         "(id INTEGER PRIMARY KEY CHECK (id = 1), event_space TEXT NOT NULL, profile_space TEXT NOT NULL)"
     )
     for view in VIEWS:
@@ -208,10 +210,13 @@ def create_tables(db: sqlite3.Connection, project: str) -> None:
 
 
 def upsert_sql(table: str) -> str:
-    """Write one feature: entity key, name, value, event and creation time in whole seconds UTC."""
+    """Write one feature: entity key, name, value, event and creation time in whole seconds UTC.
+
+    ``value_text``, which Feast fills for its text search, stays empty.
+    """
     return (
         f"INSERT INTO {table} (entity_key, feature_name, value, event_ts, created_ts) VALUES (?, ?, ?, ?, ?) "
-        "ON CONFLICT (entity_key, feature_name) DO UPDATE SET value = excluded.value, value_text = NULL, "
+        "ON CONFLICT (entity_key, feature_name) DO UPDATE SET value = excluded.value, "
         "event_ts = excluded.event_ts, created_ts = excluded.created_ts"
     )
 

@@ -57,7 +57,7 @@ def encode_views(columns: Mapping[str, Column]) -> list[dict[str, dict[str, byte
 
     ``columns`` holds every field of :data:`~features.schema.PROFILE_FIELDS`, each with one entry a
     user: vectors as (n, EMBEDDING_DIM) floats, times in µs, everything else as arrays or lists; other
-    columns are ignored. None and NaN become Feast's null.
+    columns are ignored. None, NaN and the time 0 ("none") become Feast's null, as in parquet.
 
     Raises ValueError for a missing column, another shape, or columns of different lengths.
     """
@@ -108,8 +108,7 @@ def _ints(column: Column) -> list[bytes]:
 
 def _times(column: Column) -> list[bytes]:
     return [
-        NULL if time_us is None else _UNIX_TIMESTAMP + varint(time_us // 1_000_000)
-        for time_us in _python(column)
+        _UNIX_TIMESTAMP + varint(time_us // 1_000_000) if time_us else NULL for time_us in _python(column)
     ]
 
 

@@ -1,0 +1,1 @@
+"""The Feast side of Portrait: what a feature repo of it declares, and how it is applied."""
