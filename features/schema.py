@@ -158,7 +158,7 @@ PREFIX_DTYPE: Final = np.dtype(
     [
         ("layout", "<u2"),
         ("reserved", "<u2"),
-        ("crc", "<u4"),  # crc32 of everything after it
+        ("checksum", "<u4"),  # low half of the xxh3_64 of everything after it
         ("n_sources", "<u4"),
         ("n_window", "<u4"),
         ("n_category_sums", "<u4"),  # room for embedding sums by category; 0 in layout 1

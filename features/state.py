@@ -29,6 +29,7 @@ from features.record import (
     empty_states,
     name_spaces,
     pack,
+    stacked,
     unpack,
 )
 from features.schema import EVENT_DTYPE, HALF_LIVES_S, Kind
@@ -100,19 +101,19 @@ def fold(states: States, user_index: Array, events: Array, policy: FoldPolicy, n
     """
     _check_arrays(states, user_index, events)
     _check_half_lives(states.head, policy)
-    head = states.head.copy()
+    head = stacked(states.head)
     outcome = np.full(len(events), Outcome.INVALID, np.uint8)
     news = np.zeros(len(events), bool)
     place = np.flatnonzero(foldable(events))
-    batch = events[place]
+    batch = events.take(place)
     windows, at = open_windows(states, user_index[place], batch)
     order = np.lexsort((batch["content_key"], batch["event_key"], batch["offset"], at))
-    place, at, batch = place[order], at[order], batch[order]
+    place, at, batch = place[order], at[order], batch.take(order)
     content = batch["kind"] == Kind.CONTENT
     if not content.all():
         part = place[~content]
-        outcome[part], news[part] = _fold_controls(head, windows, at[~content], batch[~content])
-        place, at, batch = place[content], at[content], batch[content]
+        outcome[part], news[part] = _fold_controls(head, windows, at[~content], batch.compress(~content))
+        place, at, batch = place[content], at[content], batch.compress(content)
     outcome[place], news[place] = _fold_contents(head, windows, at, batch, policy)
 
     closed, shortened = windows.close(len(states), policy.window_offsets, policy.window_entries)
@@ -159,7 +160,7 @@ def _fold_controls(head: Array, windows: Windows, at: Array, events: Array) -> t
     """Apply erasures and re-admissions one by one; outcome and bool news of each."""
     outcome = windows.judge(at, events)
     new = _is_record(outcome)
-    windows.record(at[new], events[new])
+    windows.record(at[new], events.compress(new))
     for i in np.flatnonzero(new):
         windows.raise_tops(at[i], events["offset"][i])
         if outcome[i] != Outcome.APPLIED:
@@ -186,11 +187,11 @@ def _fold_contents(
     raising = erased & (events["offset"] > windows.rows["gone"][at])
     outcome[erased] = Outcome.ABSORBED
     windows.absorb(at[raising], events["offset"][raising])
-    windows.record(at[new], events[new])
+    windows.record(at[new], events.compress(new))
     windows.raise_tops(at[new], events["offset"][new])
     applied = outcome == Outcome.APPLIED
     if applied.any():
-        add_events(head, windows.user[at[applied]], events[applied], policy.half_lives_s)
+        add_events(head, windows.user[at[applied]], events.compress(applied), policy.half_lives_s)
     return outcome, new | raising
 
 
@@ -201,12 +202,10 @@ def _is_record(outcome: Array) -> Array:
 
 def _sign(head: Array, changed: Array, spaces: Spaces, policy: FoldPolicy, now_us: int) -> None:
     """Mark the heads that changed as one more write, made now and here."""
-    written = head[changed]
-    written["revision"] += np.uint64(1)
-    written["created_us"] = np.maximum(written["created_us"] + 1, now_us)
-    written["half_life_s"] = policy.half_lives_s
-    name_spaces(written, spaces)
-    head[changed] = written
+    head["revision"][changed] += np.uint64(1)
+    head["created_us"][changed] = np.maximum(head["created_us"][changed] + 1, now_us)
+    head["half_life_s"][changed] = policy.half_lives_s
+    name_spaces(head, changed, spaces)
 
 
 def merge(a: States, b: States, policy: FoldPolicy) -> States:
@@ -227,7 +226,7 @@ def merge(a: States, b: States, policy: FoldPolicy) -> States:
         )
     _check_half_lives(a.head, policy)
     _check_half_lives(b.head, policy)
-    head, other = a.head.copy(), b.head.copy()
+    head, other = stacked(a.head), stacked(b.head)
     rank, other_rank = (h["incarnation"] * 2.0 + (h["flags"] & ERASED) for h in (head, other))
     ended, other_ended = rank < other_rank, other_rank < rank
     windows = join(_without(a, ended), _without(b, other_ended))

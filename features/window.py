@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from features.outcome import Outcome
-from features.record import Array, StateError, States, starts_of
+from features.record import Array, StateError, States, stacked, starts_of
 from features.schema import SOURCE_DTYPE, WINDOW_DTYPE, Kind
 
 SPAN: Final = 1 << 36
@@ -34,15 +34,15 @@ class Windows:
 
     def add_rows(self, user: Array, rows: Array) -> Array:
         """Take in sources of users; int64: the row that each has become."""
-        user, rows = np.concatenate([self.user, user]), np.concatenate([self.rows, rows])
+        user, rows = np.concatenate([self.user, user]), stacked(self.rows, rows)
         order = np.lexsort((rows["partition"], rows["topic_key"], user))
-        user, rows = user[order], rows[order]
+        user, rows = user[order], rows.take(order)
         first = group_starts(user, rows["topic_key"], rows["partition"])
         becomes = np.empty(len(order), np.int64)
         becomes[order] = np.repeat(np.arange(len(first)), np.diff(first, append=len(order)))
         highest = {name: np.maximum.reduceat(rows[name], first) for name in _OFFSETS if len(first)}
         old = len(self.user)
-        self.user, self.rows, self.at = user[first], rows[first], becomes[:old][self.at]
+        self.user, self.rows, self.at = user[first], rows.take(first), becomes[:old][self.at]
         for name, offset in highest.items():
             self.rows[name] = offset
         return becomes[old:]
@@ -53,14 +53,14 @@ class Windows:
         APPLIED (new), ABSORBED, SEEN, BELOW_FLOOR, DUPLICATE or CONFLICT; nothing is recorded yet.
         """
         outcome = np.zeros(len(events), np.uint8)
-        offset, rows = events["offset"], self.rows[at]
+        offset, rows = events["offset"], self.rows.take(at)
         outcome[offset <= rows["floor"]] = Outcome.BELOW_FLOOR
         again = np.zeros(len(events), bool)
         again[1:] = (at[1:] == at[:-1]) & (offset[1:] == offset[:-1]) & (outcome[1:] == 0)
         outcome[again | self._holds(at, offset)] = Outcome.SEEN
         outcome[(offset <= rows["gone"]) & (events["kind"] == Kind.CONTENT)] = Outcome.ABSORBED
         fresh = np.flatnonzero(outcome == Outcome.APPLIED)
-        outcome[fresh] = self._judge_keys(self.user[at[fresh]], events[["event_key", "content_key"]][fresh])
+        outcome[fresh] = self._judge_keys(self.user[at[fresh]], events.take(fresh))
         return outcome
 
     def _codes(self, at: Array, offset: Array) -> Array:
@@ -101,8 +101,9 @@ class Windows:
         place = np.searchsorted(
             self._codes(self.at, self.entries["offset"]), self._codes(at, events["offset"])
         )
-        self.at = np.insert(self.at, place, at)
-        self.entries = np.insert(self.entries, place, new)
+        source = np.insert(np.arange(len(self.at)), place, np.arange(len(new)) + len(self.at))
+        self.at = np.concatenate([self.at, at])[source]
+        self.entries = stacked(self.entries, new).take(source)
 
     def raise_tops(self, at: Array, offset: Array) -> None:
         """Note the greatest offset met in each row."""
@@ -121,7 +122,7 @@ class Windows:
 
     def _keep(self, kept: Array) -> None:
         if not kept.all():
-            self.at, self.entries = self.at[kept], self.entries[kept]
+            self.at, self.entries = self.at[kept], self.entries.compress(kept)
 
     def close(self, n_users: int, window_offsets: int, window_entries: int) -> tuple[Closed, int]:
         """Raise the floors, forget what lies below, and give the parts of a state; second: entries capped."""
@@ -177,7 +178,7 @@ def windows_of(states: States) -> Windows:
     owner = np.repeat(n, np.diff(states.window_start))
     at = states.source_start[owner] + states.window["source"]
     user = np.repeat(n, np.diff(states.source_start))
-    return Windows(user, states.sources.copy(), at, states.window.copy())
+    return Windows(user, stacked(states.sources), at, stacked(states.window))
 
 
 def open_windows(states: States, user: Array, events: Array) -> tuple[Windows, Array]:
@@ -195,10 +196,10 @@ def join(a: Windows, b: Windows) -> Windows:
     """What either has met, of the same users."""
     joined = replace(a)
     at = joined.add_rows(b.user, b.rows)[b.at]
-    at, entries = np.concatenate([joined.at, at]), np.concatenate([joined.entries, b.entries])
+    at, entries = np.concatenate([joined.at, at]), stacked(joined.entries, b.entries)
     order = np.lexsort((entries["offset"], at))
     order = order[group_starts(at[order], entries["offset"][order])]
-    return Windows(joined.user, joined.rows, at[order], entries[order])
+    return Windows(joined.user, joined.rows, at[order], entries.take(order))
 
 
 def group_starts(*sorted_keys: Array) -> Array:

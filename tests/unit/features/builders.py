@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,10 +32,19 @@ class At(NamedTuple):
 
 def event(at: At, **changes: Any) -> Any:
     """The event of a record: its content follows from its id alone, unless changed."""
-    rng = np.random.default_rng(at.key)
-    item = np.zeros((), EVENT_DTYPE)
+    item = _content(at.key).copy()
     item["topic_key"], item["partition"], item["offset"] = at.topic, at.partition, at.offset
-    item["event_key"], item["kind"] = at.key, at.kind
+    item["kind"] = at.kind
+    for name, value in changes.items():
+        item[name] = value
+    return item
+
+
+@cache
+def _content(key: int) -> Any:
+    rng = np.random.default_rng(key)
+    item = np.zeros((), EVENT_DTYPE)
+    item["event_key"] = key
     item["content_key"] = rng.integers(1 << 63)
     item["event_time_us"] = NOW_US - rng.integers(400 * DAY_US)
     item["modality"] = rng.integers(3)
@@ -47,8 +57,6 @@ def event(at: At, **changes: Any) -> Any:
     item["sentiment"] = rng.uniform(-1, 1) if rng.random() < 0.7 else np.nan
     item["aspect_mask"] = rng.integers(1 << len(ASPECTS)) & rng.integers(1 << len(ASPECTS))
     item["aspect_sentiment"] = rng.integers(-1, 2, size=len(ASPECTS))
-    for name, value in changes.items():
-        item[name] = value
     return item
 
 

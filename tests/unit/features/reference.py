@@ -118,10 +118,13 @@ class PlainUser:
             self._sums(head, h, half_life_s * 1_000_000, max(times))
         for e in self.kept:
             head["languages"][e["lang"]] += 1
-        for slot in range(len(head["tag"])):
-            self._evidence(head["tag"][slot], [e for e in self.kept if slot in _tags(e)])
-        for slot in range(len(head["aspect"])):
-            self._evidence(head["aspect"][slot], [e for e in self.kept if e["aspect_mask"] >> slot & 1])
+        for part, slots_of in (("tag", _tags), ("aspect", _aspects)):
+            supporting: dict[int, list[Any]] = {}
+            for e in self.kept:
+                for slot in slots_of(e):
+                    supporting.setdefault(slot, []).append(e)
+            for slot, events in supporting.items():
+                self._evidence(head[part][slot], events)
         return head
 
     def _sums(self, head: Any, h: int, half_life_us: int, newest_us: int) -> None:
@@ -145,10 +148,9 @@ class PlainUser:
                 head["sentiment_sum"][h] += weight * e["sentiment"]
             for slot, score in _tags(e).items():
                 head["tag"]["weight"][slot, e["modality"], h] += score * weight
-            for slot in range(len(head["aspect"])):
-                if e["aspect_mask"] >> slot & 1:
-                    head["aspect"]["weight"][slot, h] += weight
-                    head["aspect"]["sentiment"][slot, h] += weight * e["aspect_sentiment"][slot]
+            for slot, opinion in _aspects(e).items():
+                head["aspect"]["weight"][slot, h] += weight
+                head["aspect"]["sentiment"][slot, h] += weight * opinion
 
     @staticmethod
     def _evidence(part: Any, events: list[Any]) -> None:
@@ -176,3 +178,8 @@ def _tags(e: Any) -> dict[int, float]:
         if slot != NO_TAG and score > 0:
             tags.setdefault(slot, score)
     return tags
+
+
+def _aspects(e: Any) -> dict[int, int]:
+    mask = int(e["aspect_mask"])
+    return {slot: opinion for slot, opinion in enumerate(e["aspect_sentiment"].tolist()) if mask >> slot & 1}
