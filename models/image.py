@@ -55,7 +55,9 @@ class ImageNetwork(nn.Module):
 
     prototypes: Tensor
 
-    def __init__(self, head_sizes: Mapping[str, int], widths: Sequence[int] = WIDTHS, dropout: float = 0.2) -> None:
+    def __init__(
+        self, head_sizes: Mapping[str, int], widths: Sequence[int] = WIDTHS, dropout: float = 0.2
+    ) -> None:
         super().__init__()
         stem, *stages = widths
         self.stem = nn.Conv2d(3, stem, 3, stride=2, padding=1, bias=False)
@@ -65,7 +67,9 @@ class ImageNetwork(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.project = nn.Linear(widths[-1], EMBEDDING_DIM)
         self.other = nn.Linear(widths[-1], 1)
-        self.heads = nn.ModuleDict({n: nn.Linear(widths[-1], k) for n, k in head_sizes.items() if n != "category"})
+        self.heads = nn.ModuleDict(
+            {n: nn.Linear(widths[-1], k) for n, k in head_sizes.items() if n != "category"}
+        )
         prototypes = torch.tensor(space.category_prototypes(head_sizes["category"] - 1))
         self.register_buffer("prototypes", prototypes, persistent=False)
 
@@ -75,8 +79,12 @@ class ImageNetwork(nn.Module):
         x = self.stages(F.relu(self.stem_norm(self.stem(x.contiguous(memory_format=torch.channels_last)))))
         features = self.dropout(x.mean(dim=(2, 3)))
         embedding = F.normalize(self.project(features).float(), dim=1)
-        category = torch.cat([space.SCALE * embedding @ self.prototypes.T, self.other(features).float()], dim=1)
-        return embedding, {"category": category} | {n: head(features).float() for n, head in self.heads.items()}
+        category = torch.cat(
+            [space.SCALE * embedding @ self.prototypes.T, self.other(features).float()], dim=1
+        )
+        return embedding, {"category": category} | {
+            n: head(features).float() for n, head in self.heads.items()
+        }
 
     def folded(self) -> ImageNetwork:
         """The same function for inference, with every normalisation folded into its convolution."""
@@ -87,7 +95,10 @@ class ImageNetwork(nn.Module):
             for conv, norm in (("conv1", "norm1"), ("conv2", "norm2"), ("short", "short_norm")):
                 setattr(stage, conv, fuse(getattr(stage, conv), getattr(stage, norm)))
                 setattr(stage, norm, nn.Identity())
-        return self.to(memory_format=torch.channels_last)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
+        return self
 
 
 class ImageEncoder:
@@ -112,7 +123,9 @@ class ImageEncoder:
         self.config: dict[str, Any] = config
         self.heads = heads_from_config(config)
         network = ImageNetwork({n: len(h.labels) for n, h in self.heads.items()}, config["widths"])
-        network.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in state.items()})
+        network.load_state_dict(
+            {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
+        )
         self._network = network.folded().to(self.device)
 
     def decode(self, content: Any) -> npt.NDArray[np.uint8]:
@@ -125,14 +138,21 @@ class ImageEncoder:
 
     def encode(self, samples: Sequence[npt.NDArray[np.uint8]]) -> Encoded:
         """uint8 pictures of ``decode`` → embedding and heads, in their order; n may be 0."""
-        pixels = torch.from_numpy(np.stack(samples) if samples else np.zeros((0, SIDE_PX, SIDE_PX, 3), np.uint8))
-        chunks = pixels.split(CHUNK) if self.device == "cpu" else (pixels.to(self.device),)
-        with torch.inference_mode(), torch.autocast(self.device, torch.float16, enabled=self.device == "cuda"):
+        pixels = torch.from_numpy(
+            np.stack(samples) if samples else np.zeros((0, SIDE_PX, SIDE_PX, 3), np.uint8)
+        )
+        chunks = torch.split(pixels, CHUNK) if self.device == "cpu" else (pixels.to(self.device),)
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device, torch.float16, enabled=self.device == "cuda"),
+        ):
             parts = [self._network(chunk) for chunk in chunks]
         embedding = torch.cat([e for e, _ in parts]).cpu().numpy()
         logits = {name: torch.cat([heads[name] for _, heads in parts]).cpu().numpy() for name in self.heads}
         return Encoded(
-            embedding, {name: head.judge(logits[name]) for name, head in self.heads.items()}, lang=["none"] * len(samples)
+            embedding,
+            {name: head.judge(logits[name]) for name, head in self.heads.items()},
+            lang=["none"] * len(samples),
         )
 
 

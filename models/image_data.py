@@ -29,7 +29,7 @@ _NOT_CLOTHING: Final = frozenset(
 
 @dataclass(frozen=True)
 class ImageSet:
-    """n pictures. ``labels[head][i]`` is a place in ``names[head]`` or NO_LABEL; the last name is ``other``."""
+    """n pictures; ``labels[head][i]`` is a place in ``names[head]``, whose last is ``other``, or NO_LABEL."""
 
     pixels: npt.NDArray[np.uint8]  # [n, SIDE_PX, SIDE_PX, 3]
     labels: Mapping[str, npt.NDArray[np.int64]]
@@ -88,14 +88,20 @@ def _group(row: Mapping[str, Any]) -> str:
 def _labels(row: Mapping[str, Any], taxonomy: Taxonomy) -> dict[str, str]:
     """Head → label; ``other`` where the head must abstain; absent where nothing is known."""
     if row["source"] == "grocery":
-        found = {"grocery_coarse": row["coarse_name"], "clothing_label": OTHER} | dict.fromkeys(CATALOGUE_HEADS, OTHER)
+        found = {"grocery_coarse": row["coarse_name"], "clothing_label": OTHER} | dict.fromkeys(
+            CATALOGUE_HEADS, OTHER
+        )
         return found | {"category": _top(taxonomy, [("grocery_group", row["group"])])}
     if row["source"] == "user":
         if row["label"] == _UNSURE:
             return {"grocery_coarse": OTHER}
         label = {"clothing_label": row["label"], "grocery_coarse": OTHER}
         # "Other" of this set is some garment that has no name there: it says nothing about the category
-        return label if row["label"] == "Other" else label | {"category": _top(taxonomy, list(label.items())[:1])}
+        return (
+            label
+            if row["label"] == "Other"
+            else label | {"category": _top(taxonomy, list(label.items())[:1])}
+        )
     found = {head: row[head] for head in CATALOGUE_HEADS if row[head]} | {"grocery_coarse": OTHER}
     if row["sub"] in _NOT_CLOTHING:
         found["clothing_label"] = OTHER
@@ -113,7 +119,7 @@ def _top(taxonomy: Taxonomy, labels: Sequence[tuple[str, str]]) -> str:
 def blank_pictures(count: int, seed: int) -> npt.NDArray[np.uint8]:
     """[count, SIDE_PX, SIDE_PX, 3] pictures of no product: flat colours, gradients, noise, blobs, stripes."""
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:1:SIDE_PX * 1j, 0:1:SIDE_PX * 1j]
+    y, x = np.mgrid[0 : 1 : SIDE_PX * 1j, 0 : 1 : SIDE_PX * 1j]
     made = np.empty((count, SIDE_PX, SIDE_PX, 3), np.float64)
     for i in range(count):
         low, high = rng.uniform(0, 255, (2, 3))
@@ -131,4 +137,4 @@ def blank_pictures(count: int, seed: int) -> npt.NDArray[np.uint8]:
         }[kind]
         made[i] = low + weight[..., None] * (high - low)
     noise = rng.normal(0, 1, made.shape) * rng.choice([0, 2, 10, 40], (count, 1, 1, 1))
-    return np.clip(made + noise, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(made + noise, 0, 255), dtype=np.uint8)

@@ -35,6 +35,7 @@ _UPRIGHT: Final = {
 # Second line behind the check of the declared size below: frames that grow while they load.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)  # see _orientation
 
 
 def decode_image(content: bytes) -> npt.NDArray[np.uint8]:
@@ -50,7 +51,8 @@ def decode_image(content: bytes) -> npt.NDArray[np.uint8]:
     found = sniff_format(content)
     if found not in FORMATS:
         raise ContentError(
-            "unsupported_format", f"image: expected JPEG, PNG, WebP or GIF, got {found}; convert it before sending"
+            "unsupported_format",
+            f"image: expected JPEG, PNG, WebP or GIF, got {found}; convert it before sending",
         )
     if found == "WEBP":
         _check_size(*_webp_canvas_px(content))  # libwebp allocates the canvas while it opens
@@ -63,10 +65,13 @@ def decode_image(content: bytes) -> npt.NDArray[np.uint8]:
     except ContentError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ContentError("media_too_large", f"image: expected at most {MAX_PIXELS} pixels, got more") from None
+        raise ContentError(
+            "media_too_large", f"image: expected at most {MAX_PIXELS} pixels, got more"
+        ) from None
     except Exception as error:  # Pillow raises OSError, ValueError, SyntaxError, struct.error, …
         raise ContentError(
-            "corrupt_media", f"image: expected a whole {found}, got one that does not decode ({type(error).__name__})"
+            "corrupt_media",
+            f"image: expected a whole {found}, got one that does not decode ({type(error).__name__})",
         ) from None
 
 

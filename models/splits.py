@@ -32,7 +32,7 @@ def difference_hashes(pixels: npt.NDArray[np.uint8]) -> list[int]:
 
 
 def without_twins(splits: Sequence[Split], hashes: Sequence[int]) -> npt.NDArray[np.bool_]:
-    """Which samples may stay, so that no hash of ``test`` is in ``dev`` or ``train``, nor one of ``dev`` in ``train``."""
+    """Which samples stay: a hash seen in ``test`` leaves ``dev`` and ``train``, one of ``dev`` ``train``."""
     seen: dict[int, set[Split]] = {}
     for split, h in zip(splits, hashes, strict=True):
         seen.setdefault(h, set()).add(split)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models import checkpoint
+from models.averaging import as_shipped, blend
 from models.calibration import calibration_error, fit_temperature, fit_threshold, macro_f1
 from models.encoder import OTHER
 from models.heads import Head, heads_from_config
@@ -37,13 +38,11 @@ KEPT_ACCURACY: Final = 0.9
 def train_image(
     data: Path, out: Path, epochs: int = 14, seed: int = 0, limit: int | None = None, device: str = "cpu"
 ) -> dict[str, Any]:
-    """Train, calibrate on the development split, judge on the test split, write ``out``; returns the figures."""
+    """Train, calibrate on the development split, judge on the test split, write ``out``; → figures."""
     torch.manual_seed(seed)
     images = load_images(data, limit=limit)
-    network = ImageNetwork({h: len(images.names[h]) for h in HEADS}).to(device, memory_format=torch.channels_last)
-    network = _fit(network, images, epochs, seed, device).to("cpu").eval()
-    half = {n: t.half().float() if t.is_floating_point() else t for n, t in network.state_dict().items()}
-    network.load_state_dict(half)  # calibrate and judge what is shipped
+    network = ImageNetwork({h: len(images.names[h]) for h in HEADS}).to(device)
+    network = as_shipped(_fit(network, images, epochs, seed, device))
     heads = calibrate(network, images, seed)
     figures = judge(network, heads, images, seed) | {"epochs": epochs, "seed": seed}
     config = config_of({n: h.to_config() for n, h in heads.items()}, WIDTHS, figures)
@@ -57,7 +56,9 @@ def _fit(network: ImageNetwork, images: ImageSet, epochs: int, seed: int, device
     places = np.concatenate([np.tile(images.where("train", s), n) for s, n in REPEAT.items()])
     blanks = blank_pictures(max(len(places) // 20, 1), seed)
     pixels = np.concatenate([images.pixels, blanks])
-    labels = {h: np.concatenate([images.labels[h], np.full(len(blanks), len(images.names[h]) - 1)]) for h in HEADS}
+    labels = {
+        h: np.concatenate([images.labels[h], np.full(len(blanks), len(images.names[h]) - 1)]) for h in HEADS
+    }
     places = np.concatenate([places, np.arange(len(images.pixels), len(pixels))])
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.02)
     steps = max(len(places) // BATCH, 1)
@@ -70,24 +71,15 @@ def _fit(network: ImageNetwork, images: ImageSet, epochs: int, seed: int, device
             seen = _augment(torch.from_numpy(pixels[batch]).to(device))
             loss = _loss(network(seen)[1], {h: torch.from_numpy(labels[h][batch]).to(device) for h in HEADS})
             optimiser.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
             optimiser.step()
             cycle.step()
             total += float(loss.detach())
-            _average(average, network, min(0.998, 1 - 1 / (1 + epoch * steps + step)))
+            blend(average, network, epoch * steps + step, keep=0.998)
         dev = accuracies(average.eval(), images, "dev")
         log.info("epoch %d loss %.3f dev %s %.0f s", epoch + 1, total / steps, dev, time.monotonic() - start)
     return average
-
-
-def _average(average: ImageNetwork, network: ImageNetwork, keep: float) -> None:
-    with torch.no_grad():
-        for old, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-            if old.is_floating_point():
-                old.lerp_(new, 1 - keep)
-            else:
-                old.copy_(new)
 
 
 def _loss(logits: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
@@ -100,7 +92,7 @@ def _loss(logits: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
 
 
 def _augment(pixels: Tensor) -> Tensor:
-    """uint8 [n, side, side, 3] → the same, each turned, scaled, shifted, mirrored, tinted and in part hidden."""
+    """uint8 [n, side, side, 3] → each turned, scaled, shifted, mirrored, tinted and in part hidden."""
     n, side = pixels.shape[0], pixels.shape[1]
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -129,7 +121,7 @@ def logits_of(network: ImageNetwork, pixels: npt.NDArray[np.uint8]) -> dict[str,
     """Head → [n, labels] without gradients, on the network's device."""
     device = next(network.parameters()).device
     with torch.inference_mode():
-        parts = [network(chunk.to(device))[1] for chunk in torch.from_numpy(pixels).split(64)]
+        parts = [network(chunk.to(device))[1] for chunk in torch.split(torch.from_numpy(pixels), 64)]
     return {h: torch.cat([part[h] for part in parts]).cpu().numpy() for h in parts[0]}
 
 
@@ -171,7 +163,18 @@ def accuracies(network: ImageNetwork, images: ImageSet, split: Any) -> dict[str,
     return found
 
 
-TOP_10: Final = ("T-Shirt", "Longsleeve", "Pants", "Shoes", "Shirt", "Dress", "Outwear", "Shorts", "Hat", "Skirt")
+TOP_10: Final = (
+    "T-Shirt",
+    "Longsleeve",
+    "Pants",
+    "Shoes",
+    "Shirt",
+    "Dress",
+    "Outwear",
+    "Shorts",
+    "Hat",
+    "Skirt",
+)
 
 
 def judge(network: ImageNetwork, heads: dict[str, Head], images: ImageSet, seed: int) -> dict[str, Any]:
@@ -198,12 +201,15 @@ def judge(network: ImageNetwork, heads: dict[str, Head], images: ImageSet, seed:
         }
     nothing = logits_of(network, blank_pictures(300, seed + 2))
     figures["blank/abstains"] = {
-        n: round(float(np.mean([label == OTHER for label in h.judge(nothing[n]).labels])), 3) for n, h in heads.items()
+        n: round(float(np.mean([label == OTHER for label in h.judge(nothing[n]).labels])), 3)
+        for n, h in heads.items()
     }
     return figures
 
 
-def _judge_head(head: Head, logits: npt.NDArray[np.float32], wanted: npt.NDArray[np.int64]) -> dict[str, float]:
+def _judge_head(
+    head: Head, logits: npt.NDArray[np.float32], wanted: npt.NDArray[np.int64]
+) -> dict[str, float]:
     p = head.probabilities(logits)
     said = np.array([head.labels.index(label) for label in head.judge(logits).labels])
     kept = said != len(head.labels) - 1
@@ -237,7 +243,9 @@ def main() -> None:
         network.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in state.items()})
         figures = judge(network, heads, load_images(options.data), options.seed)
     else:
-        figures = train_image(options.data, options.weights, options.epochs, options.seed, device=options.device)
+        figures = train_image(
+            options.data, options.weights, options.epochs, options.seed, device=options.device
+        )
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
 
 

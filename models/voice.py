@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from features.schema import EMBEDDING_DIM
 from features.taxonomy import Taxonomy, load_taxonomy
 from models import checkpoint, space
 from models.device import require_device
@@ -27,6 +26,7 @@ from models.voice_decode import DECODER_VERSION, RATE_HZ, Wave, decode_voice
 ARCHITECTURE: Final = "voice-gru"
 WIDTHS: Final = (24, 40, 56)
 HIDDEN: Final = 96
+_TIME_STEPS: Final = (1, 2, 1)  # strides of the convolutions in time; in frequency each is 2
 MELS: Final = 40
 FFT: Final = 512
 WINDOW: Final = RATE_HZ * 25 // 1000  # 400 samples
@@ -84,16 +84,12 @@ class VoiceNetwork(nn.Module):
         self, words: int, widths: Sequence[int] = WIDTHS, hidden: int = HIDDEN, dropout: float = 0.3
     ) -> None:
         super().__init__()
-        first, second, third = widths
         self.convs = nn.ModuleList(
-            [
-                nn.Conv2d(1, first, 3, stride=(2, 1), padding=1, bias=False),
-                nn.Conv2d(first, second, 3, stride=(2, 2), padding=1, bias=False),
-                nn.Conv2d(second, third, 3, stride=(2, 1), padding=1, bias=False),
-            ]
+            nn.Conv2d(width_in, width, 3, stride=(2, step), padding=1, bias=False)
+            for width_in, width, step in zip((1, *widths), widths, _TIME_STEPS, strict=False)
         )
         self.norms = nn.ModuleList([nn.BatchNorm2d(w) for w in widths])
-        self.squeeze = nn.Linear(third * MELS // 8, hidden)
+        self.squeeze = nn.Linear(widths[-1] * MELS // 8, hidden)
         self.gru = nn.GRU(hidden, hidden, batch_first=True, bidirectional=True)
         self.attend = nn.Linear(2 * hidden, 1)
         self.dropout = nn.Dropout(dropout)
@@ -102,16 +98,17 @@ class VoiceNetwork(nn.Module):
     def forward(self, mel: Tensor, counts: Tensor) -> Tensor:
         """[n, MELS, frames], [n] → logits [n, words]."""
         x = mel[:, None]
-        for conv, norm in zip(self.convs, self.norms, strict=True):
+        for conv, norm, step in zip(self.convs, self.norms, _TIME_STEPS, strict=True):
             x = F.relu(norm(conv(x)))
-            counts = (counts + conv.stride[1] - 1) // conv.stride[1]
+            counts = (counts + step - 1) // step
             x = x * frame_mask(counts, x.shape[3])[:, None, None]
         steps = F.relu(self.squeeze(self.dropout(x.flatten(1, 2).transpose(1, 2))))
         packed = pack_padded_sequence(steps, counts.cpu(), batch_first=True, enforce_sorted=False)
         states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True)
         mask = frame_mask(counts, states.shape[1])
         weight = self.attend(states).squeeze(2).float().masked_fill(mask == 0, -torch.inf).softmax(1)
-        return self.word(self.dropout((states * weight[:, :, None]).sum(1))).float()
+        logits: Tensor = self.word(self.dropout((states * weight[:, :, None]).sum(1)))
+        return logits.float()
 
 
 class VoiceEncoder:
@@ -147,7 +144,9 @@ class VoiceEncoder:
         self._places = self._place_words(taxonomy or load_taxonomy())
         self._mel = LogMel().to(self.device)
         network = VoiceNetwork(len(self.heads["word"].labels), config["widths"], config["hidden"])
-        network.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in state.items()})
+        network.load_state_dict(
+            {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
+        )
         self._network = network.eval().to(self.device)
 
     def _place_words(self, taxonomy: Taxonomy) -> npt.NDArray[np.float32]:
@@ -188,7 +187,10 @@ class VoiceEncoder:
 
     def _logits(self, samples: Sequence[Wave]) -> npt.NDArray[np.float32]:
         waves, lengths = pad_waves(samples)
-        with torch.inference_mode(), torch.autocast(self.device, torch.float16, enabled=self.device == "cuda"):
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device, torch.float16, enabled=self.device == "cuda"),
+        ):
             with torch.autocast(self.device, enabled=False):
                 mel, counts = self._mel(waves.to(self.device), lengths.to(self.device))
             logits: npt.NDArray[np.float32] = self._network(mel, counts).cpu().numpy()

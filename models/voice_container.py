@@ -67,4 +67,6 @@ def _ogg_checksum(page: bytes) -> int:
 
 
 def _corrupt(what: str, expected: str, got: str) -> ContentError:
-    return ContentError("corrupt_media", f"voice: {what}: expected {expected}, got {got}; send the whole file")
+    return ContentError(
+        "corrupt_media", f"voice: {what}: expected {expected}, got {got}; send the whole file"
+    )

@@ -24,13 +24,13 @@ MIN_SAMPLE_S: Final = 0.1
 MIN_RATE_HZ: Final = 8_000
 MAX_RATE_HZ: Final = 192_000
 MAX_CHANNELS: Final = 8
-SILENCE_DB: Final = -60.0
+SILENCE_DB: Final = -70.0
 """Loudest 25 ms of a clip, relative to full scale; below it there is nothing to hear."""
 DECODER_VERSION: Final = 1
 """Part of the encoder's fingerprint: grows with every change of what the waveform becomes."""
 
 _UNKNOWN_FRAMES: Final = 2**63 - 1  # libsndfile, where a FLAC stream declares no total
-_MP3_SLACK_FRAMES: Final = 4 * 1152  # encoder delay and padding, in MPEG frames of 1,152
+_MP3_SLACK_FRAMES: Final = 2 * 1152  # encoder delay and padding: two MPEG frames
 
 Wave = npt.NDArray[np.float32]
 
@@ -94,7 +94,8 @@ def _read_mono(content: bytes, found: str) -> tuple[Wave, int]:
     slack = _MP3_SLACK_FRAMES if found == "MP3" else 0
     if file.frames != _UNKNOWN_FRAMES and len(wave) < wanted - slack:
         raise ContentError(
-            "corrupt_media", f"voice: expected {wanted} frames, as the {found} header declares, got {len(wave)}"
+            "corrupt_media",
+            f"voice: expected {wanted} frames, as the {found} header declares, got {len(wave)}",
         )
     return wave, rate_hz
 
