@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import apache_beam as beam
 import numpy as np
 from apache_beam.ml.inference.base import ModelHandler, RunInference
+from apache_beam.pvalue import PCollection
 
 from features.schema import (
     ASPECTS,
@@ -47,7 +48,7 @@ class Encode(beam.PTransform[Any, Any]):
         super().__init__()
         self._handler = EventHandler(modality, settings)
 
-    def expand(self, events: beam.PCollection[Event]) -> Any:
+    def expand(self, events: PCollection[Event]) -> Any:
         return (
             events
             | "RunInference" >> RunInference(self._handler)
@@ -59,7 +60,7 @@ def _part(result: EncodedEvent | Rejected) -> Iterator[Any]:
     yield beam.pvalue.TaggedOutput("rejected", result) if isinstance(result, Rejected) else result
 
 
-class EventHandler(ModelHandler[Event, EncodedEvent | Rejected, Encoder]):  # type: ignore[misc]
+class EventHandler(ModelHandler[Event, EncodedEvent | Rejected, Encoder]):
     """Beam's view of an encoder: the model is loaded once a process, however many DoFns ask for it."""
 
     def __init__(self, modality: Modality, settings: Settings) -> None:

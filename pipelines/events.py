@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import apache_beam as beam
 import numpy as np
 import xxhash
+from apache_beam.pvalue import PCollection
 
 from features.schema import EVENT_DTYPE, NO_TAG, EncodedEvent, Kind, Modality
 from models.encoder import TextContent
@@ -223,7 +224,7 @@ class ParseEvents(beam.PTransform[Any, Any]):
         super().__init__()
         self._rules = ParseRules.of(settings)
 
-    def expand(self, records: beam.PCollection[Record]) -> Any:
+    def expand(self, records: PCollection[Record]) -> Any:
         return records | "Parse" >> beam.ParDo(_ParseFn(self._rules)).with_outputs(
             "controls", "rejected", main="events"
         )

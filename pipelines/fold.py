@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import xxhash
+from apache_beam.pvalue import PCollection
 
 from features.history import event_batch, profile_batch
 from features.online import ProfileStore, ProfileWrite, StatelessUsersError, StoreError
@@ -59,7 +60,7 @@ class ShardByUser(beam.PTransform[Any, Any]):
         super().__init__()
         self._shards = shards
 
-    def expand(self, events: beam.PCollection[EncodedEvent]) -> Any:
+    def expand(self, events: PCollection[EncodedEvent]) -> Any:
         shards = self._shards
         return (
             events
@@ -226,7 +227,7 @@ def _store(
             event_timestamp_us=max(int(head["last_event_us"][i]), 0),
             created_us=int(head["created_us"][i]),
         )
-        for i in np.flatnonzero(changed)
+        for i in np.flatnonzero(changed).tolist()
     ]
     won = ~changed
     if writes:
@@ -235,7 +236,7 @@ def _store(
     shown = np.flatnonzero(won & ~states.erased)
     if shown.size:
         folded.profiles.append(profile_batch(users, columns).take(pa.array(shown)))
-    folded.erased += [users[i] for i in np.flatnonzero(won & changed & states.erased)]
+    folded.erased += [users[i] for i in np.flatnonzero(won & changed & states.erased).tolist()]
     return won
 
 

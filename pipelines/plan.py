@@ -75,12 +75,14 @@ def _models(settings: Settings) -> Iterator[str]:
     for modality, encoder in held.encoders.items():
         yield f"{modality.name.lower()} {encoder.fingerprint[:12]} on {encoder.device}"
     yield f"fusion {settings.models.fusion_kind} {held.fusion.fingerprint[:12]}"
-    yield f"taxonomy of {len(held.taxonomy.categories)} categories, {len(held.taxonomy.words)} spoken words mapped"
+    taxonomy = held.taxonomy
+    yield f"{len(taxonomy.categories)} categories, {len(taxonomy.words)} spoken words mapped to one"
 
 
 def _store(settings: Settings) -> Iterator[str]:
     ready_store(settings, claim=False)
-    yield f"{settings.feature_repo}: durable, and of the space {worker(settings).spaces.profile_space[:16]} or fresh"
+    space = worker(settings).spaces.profile_space[:16]
+    yield f"{settings.feature_repo}: durable, and fresh or of the space {space}"
 
 
 def _history(settings: Settings) -> Iterator[str]:
@@ -95,6 +97,7 @@ def _start(settings: Settings) -> Iterator[str]:
     reader = open_reader(settings, worker(settings).store, (0, 1))
     try:
         behind = sum(reader.end_offsets().values()) - sum(reader.positions().values())
-        yield f"group {settings.kafka.group_id}: {behind} records to go in {len(reader.assigned())} partitions"
+        partitions = len(reader.assigned())
+        yield f"group {settings.kafka.group_id}: {behind} records to go in {partitions} partitions"
     finally:
         reader.close()

@@ -11,7 +11,7 @@ class Record(NamedTuple):
 
     topic: str
     topic_id: str
-    """The broker's topic id, or ``<cluster id>/<topic>`` where it gives none: a recreated topic has another."""
+    """The broker's topic id, else ``<cluster id>/<topic>``: a recreated topic is another source."""
     partition: int
     offset: int
     timestamp_ms: int

@@ -19,7 +19,8 @@ from typing import Any, Final
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.pvalue import PCollection
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from features.errors import PortraitError
 from features.online import ProfileStore, SourcePosition
@@ -45,7 +46,7 @@ class RoundError(PortraitError):
 class ReadRound(beam.PTransform[Any, Any]):
     """The records of the current round of this process."""
 
-    def expand(self, begin: Any) -> beam.PCollection[Record]:
+    def expand(self, begin: Any) -> PCollection[Record]:
         return begin | beam.Impulse() | "Take" >> beam.FlatMap(_take)
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam.pvalue import PCollection
 
 from features.history import Table
 from features.history_writer import HistoryWriter
@@ -54,7 +55,7 @@ class WriteProfiles(beam.PTransform[Any, Any]):
         super().__init__()
         self._settings = settings
 
-    def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> Any:
+    def expand(self, batches: PCollection[pa.RecordBatch]) -> Any:
         return batches | "BufferProfiles" >> beam.ParDo(_BufferFn("profiles", self._settings))
 
 
@@ -65,7 +66,7 @@ class WriteEvents(beam.PTransform[Any, Any]):
         super().__init__()
         self._settings = settings
 
-    def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> Any:
+    def expand(self, batches: PCollection[pa.RecordBatch]) -> Any:
         return batches | "BufferEvents" >> beam.ParDo(_BufferFn("events", self._settings))
 
 
@@ -85,7 +86,7 @@ class WriteRejected(beam.PTransform[Any, Any]):
         super().__init__()
         self._settings = settings
 
-    def expand(self, rejected: beam.PCollection[Rejected]) -> Any:
+    def expand(self, rejected: PCollection[Rejected]) -> Any:
         return rejected | "SendDeadLetters" >> beam.ParDo(_DeadLetterFn(self._settings))
 
 
@@ -104,7 +105,7 @@ class WriteChangelog(beam.PTransform[Any, Any]):
             )
         self._fn = _ChangelogFn(settings, settings.outputs.changelog)
 
-    def expand(self, changes: beam.PCollection[pa.RecordBatch | str]) -> Any:
+    def expand(self, changes: PCollection[pa.RecordBatch | str]) -> Any:
         return changes | "SendChanges" >> beam.ParDo(self._fn)
 
 

@@ -9,6 +9,7 @@ from pipelines.kafka.connect import (
     KafkaUnavailableError,
     TopicInfo,
     client_config,
+    create_topics,
     topics_info,
 )
 from pipelines.kafka.dead_letter import dead_letter, original
@@ -24,6 +25,7 @@ __all__ = [
     "Sender",
     "TopicInfo",
     "client_config",
+    "create_topics",
     "dead_letter",
     "original",
     "start_positions",

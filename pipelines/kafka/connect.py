@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from kafka import KafkaAdminClient
 from kafka import errors as kafka_errors
+from kafka.admin import NewTopic
 
 from features.errors import PortraitError
 from pipelines.settings import Kafka, SettingsError, secret
@@ -166,6 +167,35 @@ def topics_info(kafka: Kafka, topics: Iterable[str]) -> dict[str, TopicInfo]:
         return describe(admin, topics, kafka)
 
 
+def existing_topics(kafka: Kafka, topics: Iterable[str]) -> dict[str, TopicInfo]:
+    """Those of these topics that exist; creates none. Raises KafkaUnavailableError."""
+    with connect(kafka, KafkaAdminClient) as admin:
+        return known_topics(admin, list(dict.fromkeys(topics)))
+
+
+def create_topics(kafka: Kafka, topics: Iterable[str], partitions: int = 4) -> list[str]:
+    """Create those of these topics that do not exist, with the brokers' default replication; their names.
+
+    Raises KafkaUnavailableError, and KafkaFailureError where the brokers refuse.
+    """
+    with connect(kafka, KafkaAdminClient) as admin:
+        names = list(dict.fromkeys(topics))
+        found = known_topics(admin, names)
+        missing = [name for name in names if name not in found]
+        try:
+            if missing:
+                admin.create_topics([NewTopic(name, num_partitions=partitions) for name in missing])
+                admin.wait_for_topics(missing, timeout_ms=int(kafka.connect_timeout_s * 1000))
+        except kafka_errors.TopicAlreadyExistsError:
+            pass  # another process was faster
+        except kafka_errors.KafkaError as error:
+            raise KafkaFailureError(
+                f"kafka.topics: expected to create {', '.join(missing)}, got {type(error).__name__}; "
+                "check our rights, or have them created"
+            ) from error
+    return missing
+
+
 def describe(admin: Any, topics: Iterable[str], kafka: Kafka) -> dict[str, TopicInfo]:
     """:func:`topics_info` over an open admin client."""
     names = list(dict.fromkeys(topics))
@@ -193,8 +223,8 @@ def known_topics(admin: Any, names: list[str]) -> dict[str, TopicInfo]:
             )
         if answer["error_code"] or not answer["partitions"]:
             continue
-        topic_id = answer.get("topic_id")
-        if topic_id is None or topic_id == _NO_TOPIC_ID:
+        topic_id = uuid.UUID(str(answer.get("topic_id") or _NO_TOPIC_ID))
+        if topic_id == _NO_TOPIC_ID:
             cluster_id = cluster_id or admin.describe_cluster()["cluster_id"]
             name = f"{cluster_id}/{answer['name']}"
         else:
