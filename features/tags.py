@@ -1,0 +1,164 @@
+"""Tags and aspects of states, readable and with evidence.
+
+Weights are as of the user's newest event, so that they are a function of the state alone. A tag of the
+second level counts for its parent too. Evidence is the newest two supporting events.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+
+from features.record import Array, starts_of
+from features.schema import ASPECTS
+from features.taxonomy import Taxonomy
+from features.window import group_starts
+
+TOP: Final = 10
+"""Most tags that a profile lists."""
+SHARE_MIN: Final = 0.01
+"""Tags below this share of their level are left out."""
+_HALF_CERTAIN: Final = 2.0
+"""Decayed number of sure events at which the confidence in a tag is one half."""
+_REMEMBERING: Final = 1  # index of the longer half-life
+
+
+@dataclass(frozen=True, slots=True)
+class TagTable:
+    """The tags of n users, one row a tag: each user's strongest first."""
+
+    start: Array  # int64 [n + 1]: user i has rows start[i] to start[i + 1]
+    slot: Array
+    level: Array  # 1 or 2
+    weight: Array  # share 0..1 of its level
+    confidence: Array  # 0..1
+    share: Array  # float64 [rows, 3]: of text, image and voice in its weight
+    evidence_us: Array  # int64 [rows, 2]: times of the newest two supporting events; 0: none
+    evidence_key: Array
+
+
+def age_factor(newest_us: Array, half_life_s: Array) -> Array:
+    """float64 [..., 2]: what turns a decayed sum on its grid into one as of ``newest_us``; 1 to 2.
+
+    ``newest_us`` is int64 [n] or [n, m], ``half_life_s`` uint32 [n, 2]; 0 in states never folded, whose sums
+    are zero.
+    """
+    step = np.maximum(half_life_s.astype(np.int64), 1) * 1_000_000
+    if newest_us.ndim > 1:
+        step = step[:, None]
+    to_grid = -newest_us[..., None] % step
+    factor: Array = np.exp2(to_grid / step)
+    return factor
+
+
+def top_tags(head: Array, taxonomy: Taxonomy) -> TagTable:
+    """The strongest tags of each head, both levels together."""
+    categories = taxonomy.categories
+    parent = np.array([taxonomy.slots[c.parent] if c.parent else -1 for c in categories])
+    rolled = np.eye(len(categories)) + (parent == np.arange(len(categories))[:, None])
+    sums = head["tag"]["weight"][:, : len(categories), :, _REMEMBERING].astype(np.float64)
+    age = age_factor(head["last_event_us"], head["half_life_s"])[:, _REMEMBERING]
+    by_modality = np.matmul(rolled, sums) * age[:, None, None]  # [n, categories, modalities]
+    weight = by_modality.sum(axis=2).round(4)  # ties are ties, whatever the order of events
+    first = parent < 0
+    total = np.where(first, (weight * first).sum(axis=1)[:, None], (weight * ~first).sum(axis=1)[:, None])
+    part = np.divide(weight, total, out=np.zeros_like(weight), where=total > 0)
+    order = np.argsort(-weight, axis=1, kind="stable")[:, :TOP]
+    user, place = np.nonzero(np.take_along_axis(part, order, axis=1) >= SHARE_MIN)
+    slot = order[user, place]
+    own = by_modality[user, slot]
+    return TagTable(
+        starts_of(np.bincount(user, minlength=len(head))),
+        slot,
+        2 - first[slot],
+        part[user, slot].round(4),
+        (1 - np.exp2(-weight[user, slot] / _HALF_CERTAIN)).round(3),
+        (own[:, :3] / own.sum(axis=1, keepdims=True)).round(3),
+        *_evidence(head["tag"], user, rolled[slot] > 0),
+    )
+
+
+def _evidence(state: Array, user: Array, family: Array) -> tuple[Array, Array]:
+    """Newest two events [rows, 2] behind any slot of a row's ``family`` (bool [rows, slots])."""
+    row, slot = np.nonzero(family)
+    us, key = state["evidence_us"][user[row], slot], state["evidence_key"][user[row], slot]
+    used = us > 0
+    row, us, key = np.broadcast_to(row[:, None], us.shape)[used], us[used], key[used]
+    order = np.lexsort((key, us, row))
+    order = order[group_starts(row[order], us[order], key[order])]  # an event may carry two of the slots
+    last = np.searchsorted(row[order], np.arange(len(user)), side="right") - 1
+    both = order[np.stack([last, np.maximum(last - 1, 0)], axis=1)]
+    own = row[both] == np.arange(len(user))[:, None]
+    own[:, 1] &= last > 0
+    return us[both] * own, key[both] * own.astype(np.uint64)
+
+
+def tags_json(tags: TagTable, taxonomy: Taxonomy) -> list[str]:
+    """``[{id, zh, en, level, weight, confidence, share, last_seen, evidence}]`` for each user, compact."""
+    opening = [f'{{"id":{_text(c.id)},"zh":{_text(c.zh)},"en":{_text(c.en)},' for c in taxonomy.categories]
+    columns = (tags.slot, tags.level, tags.weight, tags.confidence, *tags.share.T)
+    rows = zip(
+        *(column.tolist() for column in columns),
+        iso_utc(tags.evidence_us[:, 0]),
+        _keys_json(tags.evidence_key),
+        strict=True,
+    )
+    items = [
+        f'{opening[slot]}"level":{level},"weight":{weight},"confidence":{confidence},'
+        f'"share":{{"text":{text},"image":{image},"voice":{voice}}},"last_seen":"{seen}","evidence":{keys}}}'
+        for slot, level, weight, confidence, text, image, voice, seen, keys in rows
+    ]
+    return _lists_json(items, tags.start)
+
+
+def aspects_json(head: Array) -> list[str]:
+    """``[{id, weight, sentiment, evidence}]`` for each head: weight is the share of all mentions."""
+    state = head["aspect"]
+    weight = state["weight"][:, :, _REMEMBERING].astype(np.float64)
+    total = weight.sum(axis=1, keepdims=True)
+    share = np.divide(weight, total, out=np.zeros_like(weight), where=total > 0).round(4)
+    order = np.argsort(-share, axis=1, kind="stable")
+    user, place = np.nonzero(np.take_along_axis(share, order, axis=1) >= SHARE_MIN)
+    slot = order[user, place]
+    opinion = (state["sentiment"][user, slot, _REMEMBERING] / weight[user, slot]).clip(-1, 1).round(3) + 0.0
+    rows = zip(
+        *(column.tolist() for column in (slot, share[user, slot], opinion)),
+        _keys_json(state["evidence_key"][user, slot]),
+        strict=True,
+    )
+    items = [
+        f'{{"id":"{ASPECTS[slot]}","weight":{part},"sentiment":{mood},"evidence":{keys}}}'
+        for slot, part, mood, keys in rows
+    ]
+    return _lists_json(items, starts_of(np.bincount(user, minlength=len(head))))
+
+
+def _text(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _lists_json(items: list[str], start: Array) -> list[str]:
+    return [f"[{','.join(items[a:b])}]" for a, b in pairwise(start.tolist())]
+
+
+def _keys_json(keys: Array) -> list[str]:
+    """Event keys [rows, 2] as JSON lists of 16 hex digits; key 0: none."""
+    digits = keys.astype(">u8").tobytes().hex()
+    one = [f'["{digits[i : i + 16]}"' for i in range(0, len(digits), 32)]
+    two = [f',"{digits[i : i + 16]}"]' for i in range(16, len(digits), 32)]
+    return [a + (b if more else "]") for a, b, more in zip(one, two, keys[:, 1].tolist(), strict=True)]
+
+
+def iso_utc(time_us: Array) -> list[str]:
+    """Times in whole seconds, as in ``2026-01-31T08:00:00Z``.
+
+    >>> iso_utc(np.array([1_000_000]))
+    ['1970-01-01T00:00:01Z']
+    """
+    seconds = time_us.astype("datetime64[us]").astype("datetime64[s]")
+    written: list[str] = np.datetime_as_string(seconds, timezone="UTC").tolist()
+    return written
