@@ -9,11 +9,12 @@ import struct
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from kafka import KafkaAdminClient
 from kafka import errors as kafka_errors
 from kafka.admin import NewTopic
+from kafka.net.compat import KafkaNetClient
 
 from features.errors import PortraitError
 from pipelines.settings import Kafka, SettingsError, secret
@@ -75,35 +76,74 @@ def connect(kafka: Kafka, make: Callable[..., Any], **extra: Any) -> Any:
     Raises KafkaUnavailableError after ``kafka.connect_timeout_s``, KafkaFailureError where the broker
     answers but refuses us.
     """
-    _quieten()
+    witness = _Witness.install()
     config = client_config(kafka)
     version = _first_contact(kafka)
     if version is not None:
         config["api_version"] = version
     where = ", ".join(kafka.bootstrap_servers)
+    made: list[KafkaNetClient] = []
+
+    def net_client(**options: Any) -> KafkaNetClient:
+        made.append(KafkaNetClient(**options))
+        return made[-1]
+
+    witness.refusal = ""
     try:
-        return make(**config, **extra)
-    except kafka_errors.KafkaTimeoutError as error:
-        raise KafkaUnavailableError(
-            f"kafka.bootstrap_servers: expected {kafka.security.protocol} to be spoken at {where}, got "
-            f"no answer in {kafka.connect_timeout_s:g} s; check kafka.security and the address"
-        ) from error
-    except (kafka_errors.SaslAuthenticationFailedError, kafka_errors.AuthorizationError) as error:
+        return make(**config, **extra, kafka_client=net_client)
+    except (kafka_errors.KafkaError, OSError) as error:
+        for client in made:  # a constructor that fails leaves its thread and sockets behind
+            client.close()
+        if isinstance(error, kafka_errors.KafkaTimeoutError) and not witness.refusal:
+            raise KafkaUnavailableError(
+                f"kafka.bootstrap_servers: expected {kafka.security.protocol} to be spoken at {where}, got "
+                f"no answer in {kafka.connect_timeout_s:g} s; check kafka.security and the address"
+            ) from error
         raise KafkaFailureError(
-            f"kafka.security: expected {where} to accept the login, got {type(error).__name__}; "
-            "check sasl_mechanism and what sasl_username and sasl_password refer to"
-        ) from error
-    except OSError as error:
-        raise KafkaFailureError(
-            f"kafka.security: expected readable certificate files, got {type(error).__name__}; "
-            "check ssl_cafile, ssl_certfile and ssl_keyfile"
+            f"kafka.security: expected {where} to accept us by {kafka.security.protocol}, got "
+            f"{witness.refusal or type(error).__name__}; check sasl_mechanism, what sasl_username and "
+            "sasl_password refer to, and the certificate files"
         ) from error
 
 
-def _quieten() -> None:
-    """Below WARNING kafka-python logs keys, values and the configuration with its password."""
-    logger = logging.getLogger("kafka")
-    logger.setLevel(max(logger.level, logging.WARNING))
+class _Witness(logging.Filter):
+    """Keeps kafka-python's log quiet, and remembers a refused login or handshake, which it only logs.
+
+    Below WARNING it logs keys, values and the configuration with its password; while a broker is away,
+    several errors a second. What matters is said by us: errors, and a warning at each failed discovery.
+    """
+
+    _LOGGERS: Final = (
+        *(f"kafka.net.{name}" for name in ("manager", "connection", "transport", "selector")),
+        "kafka.cluster",
+        "kafka.consumer.fetcher",
+    )
+    _installed: ClassVar[_Witness | None] = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refusal = ""
+
+    @classmethod
+    def install(cls) -> _Witness:
+        """The process's one witness."""
+        if cls._installed is None:
+            cls._installed = cls()
+            logging.getLogger("kafka").setLevel(logging.WARNING)
+            for name in cls._LOGGERS:
+                logging.getLogger(name).addFilter(cls._installed)
+        return cls._installed
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        for argument in record.args if isinstance(record.args, tuple) else ():
+            if isinstance(
+                argument, kafka_errors.SaslAuthenticationFailedError | kafka_errors.AuthorizationError
+            ):
+                self.refusal = type(argument).__name__
+            elif isinstance(argument, kafka_errors.KafkaConnectionError) and not self.refusal:
+                # brokers often close before the reason arrives, on plain connections too when they want TLS
+                self.refusal = "a closed connection"
+        return record.levelno >= logging.CRITICAL
 
 
 def _first_contact(kafka: Kafka) -> tuple[int, int] | None:

@@ -1,0 +1,133 @@
+"""A real Apache Kafka for tests: one node (``infra/kafka``) on free loopback ports, in its own folder."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import NewTopic
+
+from pipelines.settings import Kafka
+
+SASL_USER = "portrait"
+SASL_PASSWORD = "only-for-tests"  # noqa: S105 - of a node on loopback that lives as long as its test
+_SCRIPT = Path(__file__).parent.parent / "infra" / "kafka" / "kafka.py"
+_JAAS = "org.apache.kafka.common.security"
+
+
+def _load_script() -> Any:
+    spec = importlib.util.spec_from_file_location("portrait_infra_kafka", _SCRIPT)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"cannot load {_SCRIPT}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+node_script = _load_script()
+
+
+class KafkaServer:
+    """A running node, with what tests ask of one."""
+
+    def __init__(self, node: Any, sasl_port: int) -> None:
+        self.node = node
+        self.bootstrap_servers = (node.address,)
+        self.sasl_servers = (f"127.0.0.1:{sasl_port}",)
+        self._numbers = itertools.count()
+
+    def settings(self, **changes: Any) -> Kafka:
+        """Settings that lead here; a group of its own unless one is given."""
+        group = f"group-{next(self._numbers)}"
+        return Kafka(**{"bootstrap_servers": self.bootstrap_servers, "group_id": group} | changes)
+
+    @contextmanager
+    def admin(self) -> Iterator[KafkaAdminClient]:
+        client = KafkaAdminClient(bootstrap_servers=list(self.bootstrap_servers))
+        try:
+            yield client
+        finally:
+            client.close()
+
+    def new_topic(self, partitions: int = 4, name: str | None = None, **configs: str) -> str:
+        """Create a topic that no other test uses; its name."""
+        name = name or f"topic-{next(self._numbers)}"
+        with self.admin() as admin:
+            admin.create_topics([NewTopic(name, partitions, 1, topic_configs=configs)])
+            admin.wait_for_topics([name])
+        return name
+
+    def stop(self) -> None:
+        self.node.stop()
+
+    def kill(self) -> None:
+        self.node.kill()
+
+    def start(self) -> None:
+        self.node.start()
+
+
+def require_kafka() -> None:
+    """Without Java and Maven the test is skipped, in CI it fails; either way with the line that helps."""
+    missing = node_script.missing_programs()
+    if missing:
+        message = f"{' and '.join(missing)} missing; run: {node_script.INSTALL}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nothing listens on now."""
+    held = [socket.socket() for _ in range(count)]
+    try:
+        for each in held:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in held]
+    finally:
+        for each in held:
+            each.close()
+
+
+@contextmanager
+def running_kafka(folder: Path) -> Iterator[KafkaServer]:
+    """Start a node with a plain and a SASL listener (PLAIN and SCRAM-SHA-512); ends with the block."""
+    require_kafka()
+    port, controller_port, sasl_port = free_ports(3)
+    login = f'username="{SASL_USER}" password="{SASL_PASSWORD}"'
+    extra = {
+        "listeners": f"BROKER://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port},"
+        f"SASL://127.0.0.1:{sasl_port}",
+        "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT",
+        "listener.name.sasl.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512",
+        "listener.name.sasl.plain.sasl.jaas.config": f"{_JAAS}.plain.PlainLoginModule required {login} "
+        f'user_{SASL_USER}="{SASL_PASSWORD}";',
+        "listener.name.sasl.scram-sha-512.sasl.jaas.config": f"{_JAAS}.scram.ScramLoginModule required;",
+        "auto.create.topics.enable": "false",
+        # Aborting what a test left open must not take Kafka's minute.
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+    }
+    scram = f"SCRAM-SHA-512=[name={SASL_USER},password={SASL_PASSWORD}]"
+    node = node_script.Node(folder, port, controller_port, extra, ("--add-scram", scram))
+    node.start()
+    try:
+        yield KafkaServer(node, sasl_port)
+    finally:
+        node.kill()
+
+
+@pytest.fixture(scope="session")
+def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
+    """One node for all tests; each test makes its own topics and leaves the node running."""
+    with running_kafka(tmp_path_factory.mktemp("kafka")) as server:
+        yield server
