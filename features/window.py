@@ -144,23 +144,26 @@ class Windows:
         return Closed(self.rows, source_start, self.entries, window_start), shortened
 
     def _shorten(self, n_users: int, cap: int) -> int:
-        """Give up the lowest offsets of users above the cap, from their fullest rows first."""
-        held = np.bincount(self.user[self.at], minlength=n_users)
-        if not (held > cap).any():
+        """Give up the lowest offsets of users above the cap, row by row in turn; how many.
+
+        What stays is a function of all that was met, whatever the batches: an entry's place from the top of
+        its row only grows, and so does the number of entries before it.
+        """
+        owner = self.user[self.at]
+        held = np.bincount(owner, minlength=n_users)
+        crowded = np.flatnonzero(held[owner] > cap)
+        if not len(crowded):
             return 0
+        at, owner = self.at[crowded], owner[crowded]
+        from_top = np.searchsorted(at, at, side="right") - np.arange(len(at))
+        order = np.lexsort((at, from_top, owner))
+        before = np.arange(len(order)) - np.searchsorted(owner[order], owner[order])
+        given_up = crowded[order[before >= cap]]
+        np.maximum.at(self.rows["floor"], self.at[given_up], self.entries["offset"][given_up])
         kept = np.ones(len(self.entries), bool)
-        for user in np.flatnonzero(held > cap):
-            first, last = np.searchsorted(self.user, [user, user + 1])
-            starts = np.searchsorted(self.at, np.arange(first, last + 1))
-            quota = _quota(np.diff(starts), cap)
-            for row, start, end in zip(range(first, last), starts[:-1], starts[1:], strict=True):
-                if end - start > quota:
-                    kept[start : end - quota] = False
-                    highest = self.entries["offset"][end - quota - 1]
-                    self.rows["floor"][row] = max(self.rows["floor"][row], highest)
-        given_up = int(len(kept) - kept.sum())
+        kept[given_up] = False
         self._keep(kept)
-        return given_up
+        return len(given_up)
 
 
 class Closed(NamedTuple):
@@ -217,17 +220,3 @@ def group_starts(*sorted_keys: Array) -> Array:
 
 def _low(content_key: Array) -> Array:
     return (content_key & 0xFFFF_FFFF).astype(np.uint32)
-
-
-def _quota(counts: Array, cap: int) -> int:
-    """Greatest q with sum(min(count, q)) <= cap: every row keeps its newest q.
-
-    >>> _quota(np.array([10, 2, 10]), 12)
-    5
-    """
-    left = cap
-    for rows_left, count in zip(range(len(counts), 0, -1), np.sort(counts).tolist(), strict=True):
-        if count > left // rows_left:
-            return left // rows_left
-        left -= count
-    return cap

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,18 +80,14 @@ class PlainUser:
                 lowest = self.floor[source] if self.window[at][2] == Kind.CONTENT else oldest
                 if at[1] <= lowest:
                     del self.window[at]
-        quota = max(
-            q
-            for q in range(self.policy.window_entries + 1)
-            if sum(min(q, n) for n in Counter(s for s, _ in self.window).values())
-            <= self.policy.window_entries
+        descending = {s: sorted((o for t, o in self.window if t == s), reverse=True) for s in self.top}
+        in_turn = sorted(
+            (place, s, o) for s, offsets in descending.items() for place, o in enumerate(offsets)
         )
-        for source in self.top:
-            offsets = sorted(o for s, o in self.window if s == source)
-            for offset in offsets[: max(0, len(offsets) - quota)]:
-                del self.window[source, offset]
-                self.floor[source] = max(self.floor[source], offset)
-                self.shortened += 1
+        for _, source, offset in in_turn[self.policy.window_entries :]:
+            del self.window[source, offset]
+            self.floor[source] = max(self.floor[source], offset)
+            self.shortened += 1
 
     def sources(self) -> np.ndarray:
         rows = [(s[0], self.floor[s], self.top[s], self.gone[s], s[1], 0) for s in sorted(self.top)]
