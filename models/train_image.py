@@ -62,7 +62,9 @@ def _fit(network: ImageNetwork, images: ImageSet, epochs: int, seed: int, device
     places = np.concatenate([places, np.arange(len(images.pixels), len(pixels))])
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.02)
     steps = max(len(places) // BATCH, 1)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=epochs * steps, pct_start=0.15)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, 4e-3, total_steps=max(epochs * steps, 20), pct_start=0.15
+    )
     average = copy.deepcopy(network)
     for epoch in range(epochs):
         start, total = time.monotonic(), 0.0

@@ -53,7 +53,9 @@ def _fit(network: VoiceNetwork, voices: VoiceSet, epochs: int, seed: int, device
     places = voices.where("train")
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.03)
     steps = max(len(places) // BATCH, 1)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=epochs * steps, pct_start=0.2)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, 4e-3, total_steps=max(epochs * steps, 20), pct_start=0.2
+    )
     average = copy.deepcopy(network)
     for epoch in range(epochs):
         start, total = time.monotonic(), 0.0
