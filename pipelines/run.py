@@ -12,21 +12,22 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.pvalue import PCollection
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.transforms.environments import EmbeddedPythonEnvironment
 
 from features.errors import PortraitError
-from features.online import ProfileStore, SourcePosition
+from features.online import ProfileStore, SourcePosition, StatelessUsersError, StoreError
 from pipelines import metrics
 from pipelines.graph import build
-from pipelines.kafka import RoundReader, start_positions
+from pipelines.kafka import KafkaFailureError, RoundReader, start_positions
 from pipelines.records import Record
 from pipelines.settings import Settings
 from pipelines.sinks import history_writer
@@ -39,14 +40,10 @@ _round: list[Record] = []
 """Records of the round that runs now: the source reads them from here, so one graph serves all rounds."""
 
 
-class RoundError(PortraitError):
-    """A round failed as often as it may be repeated; its records stay uncommitted."""
-
-
 class ReadRound(beam.PTransform[Any, Any]):
     """The records of the current round of this process."""
 
-    def expand(self, begin: Any) -> PCollection[Record]:
+    def expand(self, begin: Any) -> Any:
         return begin | beam.Impulse() | "Take" >> beam.FlatMap(_take)
 
 
@@ -58,15 +55,18 @@ class RoundRunner:
     """The graph, built once and run over one list of records after another."""
 
     def __init__(self, settings: Settings) -> None:
-        options = PipelineOptions(direct_running_mode="in_memory", pipeline_type_check=False)
-        self._pipeline = beam.Pipeline(runner=FnApiRunner(), options=options)
-        build(self._pipeline, ReadRound(), settings)
+        self._options = PipelineOptions([], direct_running_mode="in_memory")
+        self._runner = FnApiRunner()
+        pipeline = beam.Pipeline(runner=self._runner, options=self._options)
+        build(pipeline, ReadRound(), settings)
+        # Pipeline.run translates the graph anew each time, which takes half of an empty round.
+        self._graph = pipeline.to_runner_api(default_environment=EmbeddedPythonEnvironment.default())
 
     def run(self, records: Sequence[Record]) -> None:
         """Run the graph over ``records``; when this returns, the store holds what they say."""
         _round[:] = records
         try:
-            self._pipeline.run().wait_until_finish()
+            self._runner.run_via_runner_api(deepcopy(self._graph), self._options).wait_until_finish()
         finally:
             _round.clear()
 
@@ -95,6 +95,7 @@ class LocalRun:
         self._history = history_writer(settings)
         self._stop = threading.Event()
         self.progress = Progress()
+        self.on_round: Callable[[Progress], None] = lambda progress: None
         self._done: dict[SourcePosition, int] = {}
 
     def stop(self) -> None:
@@ -130,24 +131,17 @@ class LocalRun:
             try:
                 self._runner.run(records)
                 break
-            except PortraitError:
-                raise
             except Exception as error:
-                known = _portrait_cause(error)
-                if attempt == self._settings.rounds.retries:
-                    if known is not None:
-                        raise known from error
+                if attempt == self._settings.rounds.retries or not _may_pass(error):
                     raise
                 metrics.ROUNDS_REPEATED.inc()
-                _LOG.warning(
-                    "run: a round of %d records failed (%s); again",
-                    len(records),
-                    known or type(error).__name__,
-                )
+                told = error if isinstance(error, PortraitError) else type(error).__name__
+                _LOG.warning("run: a round of %d records failed (%s); again", len(records), told)
                 self._stop.wait(random.uniform(0, min(10.0, 0.2 * 2**attempt)))  # noqa: S311 - jitter
         metrics.ROUND_SECONDS.observe(time.perf_counter() - started_s)
         self.progress.records += len(records)
         self.progress.rounds += 1
+        self.on_round(self.progress)
         for record in records:
             metrics.RECORDS.labels(topic=record.topic).inc()
 
@@ -174,13 +168,11 @@ POSITIONS: Final = "sources"
 """Under which name the store mirrors the positions of the source topics."""
 
 
-def _portrait_cause(error: BaseException | None) -> PortraitError | None:
-    """Beam wraps what a DoFn raises; the message for the user is in the chain."""
-    while error is not None:
-        if isinstance(error, PortraitError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
+def _may_pass(error: Exception) -> bool:
+    """Whether the same round may succeed later: outages may pass, refusals that name a remedy do not."""
+    if isinstance(error, StatelessUsersError):
+        return False
+    return isinstance(error, StoreError | KafkaFailureError) or not isinstance(error, PortraitError)
 
 
 def ready_store(settings: Settings, *, claim: bool = True) -> ProfileStore:

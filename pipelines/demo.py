@@ -1,0 +1,137 @@
+"""``portrait demo``: the whole job on one machine, from messages to profiles read through Feast.
+
+Everything is real but the broker, which is librdkafka's mock inside this process: the pipeline reads it
+through kafka-python as it would any Kafka. Each demo starts anew in its own folder.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from features.errors import UsageError
+from features.history import query_hint
+from features.repo.apply import apply_repo
+from pipelines.broker import EmbeddedBroker
+from pipelines.init import write_project
+from pipelines.produce import produce_file
+from pipelines.settings import Settings, load_settings
+
+SAMPLE: Final = Path(__file__).with_name("sample")
+_MARK: Final = ".portrait-demo"
+_FILE: Final = "events.parquet"
+
+
+def run_demo(folder: Path, data: Path | None, users: int) -> None:
+    """Run the demo in ``folder`` and show what it made; ``data``: on real content of so many users.
+
+    Raises UsageError when the folder is not a demo's, or the data folder cannot be used.
+    """
+    console = Console()
+    with quiet_libraries(), EmbeddedBroker() as broker:
+        started_s = time.monotonic()
+        settings, events = _prepare(folder, data, users, broker.bootstrap_servers)
+        console.print(f"[bold]1[/] an embedded broker listens at {broker.bootstrap_servers[0]}")
+        sent = produce_file(events, settings)
+        console.print(f"[bold]2[/] sent {sent} events to reviews, images, voices")
+        _run(settings, sent, console)
+        console.print(
+            "[bold]4[/] registering the views with Feast and reading the profiles back through its SDK"
+        )
+        apply_repo(settings.feature_repo)
+        _show(settings, data is None, console)
+        console.print(f"\ndone in {time.monotonic() - started_s:.0f} s; a look at one user again:")
+        user = _users(settings)[0]
+        console.print(f"  .venv/bin/portrait show -c {folder}/portrait.yaml {user}", highlight=False)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keep logs of libraries out of the picture; warnings of ours are told."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    for name in ("apache_beam", "feast", "kafka", "root"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    yield
+
+
+def _prepare(
+    folder: Path, data: Path | None, users: int, bootstrap: tuple[str, ...]
+) -> tuple[Settings, Path]:
+    """A fresh project in ``folder`` and the file of events to send."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():
+        raise UsageError(
+            f"{folder}: expected an empty folder or an older demo's, got another; name one with --dir"
+        )
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / _MARK).touch()
+    write_project(folder)
+    overrides = [f"kafka.bootstrap_servers={json.dumps(list(bootstrap))}"]
+    taxonomy = SAMPLE / "taxonomy.yaml" if data is None else data / "taxonomy.json"
+    overrides.append(f"taxonomy={json.dumps(str(taxonomy.resolve()))}")
+    settings = load_settings(folder / "portrait.yaml", overrides)
+    if data is None:
+        return settings, SAMPLE / _FILE
+    from pipelines.demo_data import joined_users_stream
+
+    events = folder / _FILE
+    pq.write_table(joined_users_stream(data, users), events)
+    return settings, events
+
+
+def _run(settings: Settings, sent: int, console: Console) -> None:
+    from pipelines.run import LocalRun
+
+    with console.status("[bold]3[/] loading the models and building the graph"):
+        run = LocalRun(settings)
+    previous = signal.signal(signal.SIGTERM, lambda *_: run.stop())
+    began_s = time.monotonic()
+    try:
+        with console.status("") as status:
+            run.on_round = lambda progress: status.update(
+                f"[bold]3[/] running: {progress.records} of {sent} events, {progress.rounds} rounds"
+            )
+            progress = run.run(until_caught_up=True)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    took_s = time.monotonic() - began_s
+    console.print(
+        f"[bold]3[/] ran {progress.records} events in {progress.rounds} rounds and {took_s:.1f} s; "
+        f"wrote {progress.files} parquet files"
+    )
+
+
+def _users(settings: Settings) -> list[str]:
+    """Users of the parquet table, most events first."""
+    import duckdb
+
+    files = str(settings.history.dir / "profiles" / "**" / "*.parquet")
+    rows = duckdb.execute(
+        "SELECT user_id FROM read_parquet(?) GROUP BY user_id ORDER BY max(version) DESC, user_id", [files]
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
+def _show(settings: Settings, is_sample: bool, console: Console) -> None:
+    from features.repo.read import read_profiles
+    from pipelines.show import profile_page, users_table
+
+    users = _users(settings)
+    rows: list[dict[str, Any]] = [row for row in read_profiles(settings.feature_repo, users) if row]
+    tastes = json.loads((SAMPLE / "tastes.json").read_text(encoding="utf-8")) if is_sample else None
+    console.print(users_table(rows[:30], tastes))
+    if len(rows) > 30:
+        console.print(f"… and {len(rows) - 30} more")
+    console.print(profile_page(rows[0]))
+    console.print(f"\nparquet: {settings.history.dir}/profiles and /events. A query to try (DuckDB):")
+    console.print(f"  {query_hint(settings.history.dir)}", highlight=False, soft_wrap=True)
