@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import yaml
 
@@ -73,22 +73,25 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _redis(file: Path, project: str, online: Mapping[str, Any]) -> ProfileStore:
     try:
-        from features.online.redis_connection import connect
+        from features.online.redis_connection import RedisType, connect
         from features.online.redis_profiles import RedisProfiles
     except ImportError as error:
         raise StoreConfigError(
             f"{file}: online_store.type: expected the Redis client, got {error}; "
             "pip install portrait-profiles[redis]"
         ) from error
+    redis_type = online.get("redis_type", "redis")
+    if redis_type not in get_args(RedisType):
+        raise StoreConfigError(
+            f"{file}: online_store.redis_type: expected one of {get_args(RedisType)}, got {redis_type!r}"
+        )
     text = str(online.get("connection_string", "localhost:6379"))
     if unset := re.findall(r"\$\{(\w+)\}", text):
         raise StoreConfigError(
             f"{file}: online_store.connection_string: expected {unset} in the environment, got none; set it"
         )
     try:
-        client, where = connect(
-            text, online.get("redis_type", "redis"), online.get("sentinel_master", "mymaster")
-        )
+        client, where = connect(text, redis_type, online.get("sentinel_master", "mymaster"))
     except ValueError as error:
         raise StoreConfigError(f"{file}: online_store.{error}; correct it") from None
     except TypeError as error:  # names the parameter, never its value

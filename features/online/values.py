@@ -20,10 +20,10 @@ Column = Sequence[Any] | npt.NDArray[Any]
 NULL: Final = b""
 """A Value in which nothing is set: Feast's null."""
 
-# Tags of feast.types.Value: field number << 3 | wire type (0 varint, 1 eight bytes, 2 length first).
+# Tags of feast.types.Value: field number << 3 | wire type (0 varint, 2 length first, 5 four bytes).
 _STRING: Final = bytes([2 << 3 | 2])
 _INT64: Final = bytes([4 << 3 | 0])
-_DOUBLE: Final = bytes([5 << 3 | 1])
+_FLOAT: Final = bytes([6 << 3 | 5])
 _UNIX_TIMESTAMP: Final = bytes([8 << 3 | 0])
 _STRING_LIST: Final = bytes([12 << 3 | 2])
 _FLOAT_LIST: Final = b"\x82\x01"  # 16 << 3 | 2, as a varint
@@ -94,10 +94,10 @@ def _vectors(column: Column) -> list[bytes]:
 
 
 def _floats(column: Column) -> list[bytes]:
-    array = np.asarray(column, dtype="<f8")  # None becomes NaN
+    array = np.asarray(column, dtype="<f4")  # None becomes NaN
     raw = array.tobytes()
     return [
-        NULL if missing else _DOUBLE + raw[8 * i : 8 * i + 8]
+        NULL if missing else _FLOAT + raw[4 * i : 4 * i + 4]
         for i, missing in enumerate(np.isnan(array).tolist())
     ]
 

@@ -22,9 +22,13 @@ DEFINITIONS_FILE: Final = "portrait_features.py"
 _DEFINITIONS: Final = Template('''\
 """The Feast objects of Portrait; declare your own views and services beside them."""
 
+from pathlib import Path
+
 from features.repo.definitions import profile_objects
 
-user, profiles, user_profile, user_modalities, profile, profile_card = profile_objects($history_dir)
+HISTORY = Path(__file__).parent / $history_dir
+
+user, profiles, user_profile, user_modalities, profile, profile_card = profile_objects(HISTORY)
 ''')
 
 _SQLITE_ALTERNATIVE: Final = f"""

@@ -7,17 +7,18 @@ from features.online import feast_import  # noqa: F401
 # isort: split
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
 from feast.data_format import ParquetFormat
-from feast.types import Array, FeastType, Float32, Float64, Int64, String, UnixTimestamp
+from feast.types import Array, FeastType, Float32, Int64, String, UnixTimestamp
 
 from features.schema import EMBEDDING_DIM, ENTITY, JOIN_KEY, PROFILE_FIELDS, VIEWS, FieldType, ProfileField
 
 _TYPES: Final[dict[FieldType, FeastType]] = {
     "vector": Array(Float32),
-    "float": Float64,
+    "float": Float32,
     "int": Int64,
     "string": String,
     "strings": Array(String),
@@ -42,16 +43,19 @@ class ProfileObjects(NamedTuple):
     profile_card: FeatureService
 
 
-def profile_objects(history_dir: str) -> ProfileObjects:
-    """The objects over the parquet tables in ``history_dir`` (relative to the repo, or absolute).
+def profile_objects(history_dir: str | Path) -> ProfileObjects:
+    """The objects over the parquet tables in ``history_dir``: a folder, or a URI as a string.
 
+    A folder is registered by its absolute path: Feast's DuckDB store reads a relative one from
+    wherever the reader was started.
     Views have no TTL: an old profile stays true, and readers judge its age themselves.
     Service ``profile`` serves everything; ``profile_card`` leaves out the vectors, for people and JSON.
     """
+    root = str(history_dir.resolve() if isinstance(history_dir, Path) else history_dir).rstrip("/")
     user = Entity(name=ENTITY, join_keys=[JOIN_KEY], value_type=ValueType.STRING, description="A shopper.")
     profiles = FileSource(
         name="profiles",
-        path=f"{history_dir.rstrip('/')}/profiles/**/*.parquet",
+        path=f"{root}/profiles/**/*.parquet",
         file_format=ParquetFormat(),
         timestamp_field="event_timestamp",
         created_timestamp_column="created",
