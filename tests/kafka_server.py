@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient
-from kafka.admin._topics import NewTopic
+from kafka.admin import NewTopic  # type: ignore[attr-defined]  # it exports without __all__
 
 from pipelines.settings import Kafka
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 from kafka import KafkaAdminClient
 from kafka import errors as kafka_errors
-from kafka.admin._topics import NewTopic
+from kafka.admin import NewTopic  # type: ignore[attr-defined]  # it exports without __all__
 from kafka.net.compat import KafkaNetClient
 
 from features.errors import PortraitError
