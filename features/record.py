@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from xxhash import xxh3_64_intdigest
 
+from features.errors import PortraitError
 from features.schema import BLOCK_BYTES, HEAD_DTYPE, LAYOUT, PREFIX_DTYPE, SOURCE_DTYPE, WINDOW_DTYPE
 from features.taxonomy import Taxonomy
 
@@ -28,7 +29,7 @@ _BLOCK_DTYPE: Final = np.dtype((np.void, BLOCK_BYTES))
 _SUM_FROM: Final = 8  # bytes of a record before what its checksum covers
 
 
-class StateError(ValueError):
+class StateError(PortraitError, ValueError):
     """A state that cannot be used as it is."""
 
 

@@ -27,6 +27,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
+from features.errors import PortraitError
+
 WEIGHTS_DIR: Final = Path(__file__).with_name("weights")
 """Where the shipped weights lie: ``text``, ``image``, ``voice`` and ``fusion`` ``.safetensors``."""
 
@@ -36,7 +38,7 @@ Weights = dict[str, torch.Tensor]
 Config = dict[str, Any]
 
 
-class CheckpointError(ValueError):
+class CheckpointError(PortraitError, ValueError):
     """Weights that cannot be used; the message says which file, what was expected and what to do."""
 
 

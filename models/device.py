@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from features.errors import UsageError
 
-class DeviceError(ValueError):
+
+class DeviceError(UsageError):
     """A device that cannot be used; the message names it and what is there."""
 
 
