@@ -110,19 +110,23 @@ def _allowed_path(parts: SplitResult, media: Media) -> Path:
 
 def _read_file(path: Path, ref: ClaimCheck) -> bytes:
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(path, "rb", opener=_open_plainly) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise _forbidden("something that is not a plain file")
+            if path.resolve() != path:  # a directory of it became a link since it was allowed
+                raise _forbidden("a path outside the roots")
+            return _verified(iter(lambda: file.read(_CHUNK_BYTES), b""), ref)
     except (FileNotFoundError, NotADirectoryError):
         raise _MissingError("no such file") from None
     except OSError as error:
         raise RecordError(
             Reason.REF_FORBIDDEN, "expected a readable file, got a refusal", type(error).__name__
         ) from None
-    with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise _forbidden("something that is not a plain file")
-        if path.resolve() != path:  # a directory of it became a link since it was allowed
-            raise _forbidden("a path outside the roots")
-        return _verified(iter(lambda: file.read(_CHUNK_BYTES), b""), ref)
+
+
+def _open_plainly(path: str, flags: int) -> int:
+    """No link at the end of the path, and no waiting at a pipe."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 class _Target(NamedTuple):
