@@ -35,23 +35,36 @@ from pipelines.settings import Media, Settings
 STAGE: Final = "FetchMedia"
 ATTEMPTS: Final = 4
 FIRST_PAUSE_S: Final = 0.1
-"""A missing blob is looked for again after 0.1, 0.2 and 0.4 s: it may land just after its event."""
+YOUNG_S: Final = 60.0
+"""Content is looked for again after 0.1, 0.2 and 0.4 s where its host is busy, and where it is not there but
+the record is younger than a minute: it may land just after its event. In a backlog nothing waits for it."""
 
 _CHUNK_BYTES: Final = 1 << 16
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_SLOW_OR_BUSY: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_GONE: Final = frozenset({404, 410})
+_BUSY: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class _MissingError(Exception):
-    """Not there, or not now: worth another look."""
+    """Not there (``gone``), or not now."""
+
+    def __init__(self, got: str, *, gone: bool = False) -> None:
+        super().__init__(got)
+        self.gone = gone
 
 
-def resolve(event: Event, media: Media, sleep: Callable[[float], None] = time.sleep) -> Event | Rejected:
+def resolve(
+    event: Event,
+    media: Media,
+    sleep: Callable[[float], None] = time.sleep,
+    now_s: Callable[[], float] = time.time,
+) -> Event | Rejected:
     """The event with its content fetched; unchanged where there is none to fetch. Never raises."""
     if event.ref is None:
         return event
     try:
-        content = _fetch_patiently(event.ref, media, sleep)
+        young = now_s() - event.record.timestamp_ms / 1000 < YOUNG_S
+        content = _fetch_patiently(event.ref, media, young, sleep)
     except RecordError as error:
         return error.reject(event.record, STAGE)
     except Exception as error:
@@ -60,7 +73,7 @@ def resolve(event: Event, media: Media, sleep: Callable[[float], None] = time.sl
     return event._replace(content=content, ref=None)
 
 
-def _fetch_patiently(ref: ClaimCheck, media: Media, sleep: Callable[[float], None]) -> bytes:
+def _fetch_patiently(ref: ClaimCheck, media: Media, young: bool, sleep: Callable[[float], None]) -> bytes:
     if ref.size_bytes > media.max_bytes:
         raise RecordError(
             Reason.REF_TOO_LARGE, f"expected at most {media.max_bytes} bytes (media.max_bytes), got more"
@@ -71,10 +84,9 @@ def _fetch_patiently(ref: ClaimCheck, media: Media, sleep: Callable[[float], Non
             return _fetch(ref, media)
         except _MissingError as error:
             attempt += 1
-            if attempt == ATTEMPTS:
+            if attempt == ATTEMPTS or (error.gone and not young):
                 raise RecordError(
-                    Reason.REF_MISSING,
-                    f"expected the content to be there, got {error} in {ATTEMPTS} attempts",
+                    Reason.REF_MISSING, f"expected the content, got {error} ({attempt} attempts)"
                 ) from None
             sleep(FIRST_PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
 
@@ -117,7 +129,7 @@ def _read_file(path: Path, ref: ClaimCheck) -> bytes:
                 raise _forbidden("a path outside the roots")
             return _verified(iter(lambda: file.read(_CHUNK_BYTES), b""), ref)
     except (FileNotFoundError, NotADirectoryError):
-        raise _MissingError("no such file") from None
+        raise _MissingError("no such file", gone=True) from None
     except OSError as error:
         raise RecordError(
             Reason.REF_FORBIDDEN, "expected a readable file, got a refusal", type(error).__name__
@@ -168,8 +180,8 @@ def _read_url(target: _Target, ref: ClaimCheck, timeout_s: float) -> bytes:
     deadline_s = time.monotonic() + timeout_s
     try:
         with _get(target, timeout_s) as response:
-            if response.status in (404, 410) or response.status in _SLOW_OR_BUSY:
-                raise _MissingError(f"status {response.status}")
+            if response.status in _GONE or response.status in _BUSY:
+                raise _MissingError(f"status {response.status}", gone=response.status in _GONE)
             if response.status != 200:
                 redirect = 300 <= response.status < 400
                 raise RecordError(

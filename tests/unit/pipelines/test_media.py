@@ -22,7 +22,7 @@ from pipelines.events import Event, ParseEvents, ParseRules, parse
 from pipelines.media import ATTEMPTS, FetchMedia, resolve
 from pipelines.records import Reason, Record, Rejected
 from pipelines.settings import Media, Settings
-from tests.messages import binary
+from tests.messages import RECORD_MS, binary
 
 BODY = b"\xff\xd8 a picture"
 
@@ -38,11 +38,15 @@ def check_record(uri: str, body: bytes = BODY, **changes: Any) -> Record:
 
 
 def fetch(
-    uri: str, media: Media, sleep: Callable[[float], None] = lambda _: None, **changes: Any
+    uri: str,
+    media: Media,
+    sleep: Callable[[float], None] = lambda _: None,
+    age_s: float = 1.0,
+    **changes: Any,
 ) -> Event | Rejected:
     event = parse(check_record(uri, **changes), ParseRules.of(Settings()))
     assert isinstance(event, Event)
-    return resolve(event, media, sleep)
+    return resolve(event, media, sleep, lambda: RECORD_MS / 1000 + age_s)
 
 
 def content_of(fetched: Event | Rejected) -> object:
@@ -102,6 +106,13 @@ def test_a_missing_file_is_looked_for_again_a_bounded_number_of_times(root: Path
     assert reason_of(fetched) is Reason.REF_MISSING
     assert len(pauses) == ATTEMPTS - 1
     assert sum(pauses) < 1
+
+
+def test_a_backlog_does_not_wait_for_what_is_not_there(root: Path) -> None:
+    pauses: list[float] = []
+    fetched = fetch((root / "never.jpg").as_uri(), Media(roots=(root,)), pauses.append, age_s=61)
+    assert reason_of(fetched) is Reason.REF_MISSING
+    assert pauses == []
 
 
 def land(file: Path) -> None:
@@ -256,10 +267,12 @@ def test_a_page_that_is_not_there_is_missing(site: Site, status: int, requests: 
     assert len(site.hosts) == requests
 
 
-def test_a_busy_host_is_asked_again(site: Site) -> None:
+@pytest.mark.parametrize("age_s", [1, 1e6])
+def test_a_busy_host_is_asked_again(site: Site, age_s: float) -> None:
     answers = [(503, b"busy"), (200, BODY)]
     site.pages["/a.jpg"] = (0, {}, lambda: answers.pop(0))
-    assert content_of(fetch(f"http://{site.address}/a.jpg", Media(hosts=(site.address,)))) == BODY
+    media = Media(hosts=(site.address,))
+    assert content_of(fetch(f"http://{site.address}/a.jpg", media, age_s=age_s)) == BODY
 
 
 def test_a_body_longer_than_promised_is_not_read_to_its_end(site: Site) -> None:
