@@ -31,6 +31,7 @@ MELS: Final = 40
 FFT: Final = 512
 WINDOW: Final = RATE_HZ * 25 // 1000  # 400 samples
 HOP: Final = RATE_HZ * 10 // 1000  # 160 samples
+FRAME_STEP: Final = 32
 CHUNK: Final = 32
 """Clips per forward pass; clips of like length share one, so that little of it is padding."""
 
@@ -118,8 +119,8 @@ class VoiceEncoder:
     ``words`` maps spoken words to category ids of ``taxonomy`` and is data: it is part of the
     fingerprint, and changing it needs no training. A word's place in the space is the prototype of its
     category, or one of its own where it has none; the embedding is the mean of these places weighted
-    by the words' probabilities, at unit length. What is no known word leans towards the place of
-    ``other``, which no category is near.
+    by the words' probabilities, at unit length. A clip of no known word (both heads abstain)
+    stands at the place of ``other``, which no category is near.
 
     Raises CheckpointError, DeviceError, and ValueError for a word or category that is not known.
     """
@@ -182,9 +183,14 @@ class VoiceEncoder:
             logits[places] = self._logits([samples[i] for i in places])
         p = word.probabilities(logits)
         said = word.judge(logits)
+        categories = self._categories(p)
+        unplaced = (np.array(said.labels, np.str_) == OTHER) & (np.array(categories.labels, np.str_) == OTHER)
+        weights = np.where(unplaced[:, None], np.eye(len(word.labels), dtype=np.float32)[-1], p)
         langs = self.config["langs"]
-        heads = {"word": said, "category": self._categories(p, said)}
-        return Encoded(space.unit(p @ self._places), heads, lang=[langs.get(w, "other") for w in said.labels])
+        heads = {"word": said, "category": categories}
+        return Encoded(
+            space.unit(weights @ self._places), heads, lang=[langs.get(w, "other") for w in said.labels]
+        )
 
     def _logits(self, samples: Sequence[Wave]) -> npt.NDArray[np.float32]:
         waves, lengths = pad_waves(samples)
@@ -197,8 +203,8 @@ class VoiceEncoder:
             logits: npt.NDArray[np.float32] = self._network(mel, counts).cpu().numpy()
         return logits
 
-    def _categories(self, p: npt.NDArray[np.float32], said: HeadScores) -> HeadScores:
-        """A category's probability is the sum of its words'; it abstains where the word does."""
+    def _categories(self, p: npt.NDArray[np.float32]) -> HeadScores:
+        """A category's probability is the sum of its words'; it abstains below the threshold of ``word``."""
         labels = [*dict.fromkeys(self.words.values()), OTHER]
         share = np.zeros((len(self.heads["word"].labels), len(labels)), np.float32)
         for i, word in enumerate(self.heads["word"].labels):
@@ -211,9 +217,18 @@ class VoiceEncoder:
 
 
 def pad_waves(samples: Sequence[Wave]) -> tuple[Tensor, Tensor]:
-    """→ float32 [n, longest] with zeros after each end, int64 [n] lengths."""
+    """→ float32 [n, samples] with zeros after each end, int64 [n] lengths.
+
+    The width gives a multiple of FRAME_STEP frames: every new width costs the convolutions 0.1 s and
+    some megabytes for a plan of their own.
+    """
     lengths = torch.tensor([len(s) for s in samples])
-    return nn.utils.rnn.pad_sequence([torch.from_numpy(s) for s in samples], batch_first=True), lengths
+    steps = ((int(lengths.max()) - WINDOW) // HOP) // FRAME_STEP + 1
+    padded = torch.zeros(len(samples), WINDOW + HOP * (steps * FRAME_STEP - 1))
+    for row, sample in zip(padded, samples, strict=True):
+        heard = sample[: padded.shape[1]]  # less than a hop may be left over at the end: no frame
+        row[: len(heard)] = torch.from_numpy(heard)
+    return padded, lengths
 
 
 def config_of(

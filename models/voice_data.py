@@ -16,7 +16,7 @@ import torch
 
 from models.encoder import OTHER
 from models.splits import Split, split_of
-from models.voice import LogMel, pad_waves
+from models.voice import FRAME_STEP, MELS, LogMel, pad_waves
 from models.voice_decode import MAX_SAMPLE_S, MIN_SAMPLE_S, RATE_HZ, Wave, condition, decode_voice
 
 TEST_SPEAKERS: Final = 5
@@ -43,7 +43,7 @@ class VoiceSet:
         return np.flatnonzero(chosen if source is None else chosen & (self.sources == source))
 
 
-def load_voices(data: Path, copies: int = 3, seed: int = 0) -> VoiceSet:
+def load_voices(data: Path, copies: int = 2, seed: int = 0) -> VoiceSet:
     """Read ``aud_*.parquet`` of ``data``; the digits stay unread.
 
     Training clips get ``copies`` disturbed variants (speed and pitch, noise), made before denoising, as
@@ -91,8 +91,8 @@ class MelOf:
 
     def __call__(self, wave: Wave) -> Mel:
         with torch.inference_mode():
-            mel, _ = self._layer(*pad_waves([wave]))
-        return np.asarray(mel[0], dtype=np.float32)
+            mel, counts = self._layer(*pad_waves([wave]))
+        return np.array(mel[0, :, : counts[0]], dtype=np.float32)
 
 
 def disturb(wave: Wave, rng: np.random.Generator) -> Wave:
@@ -167,7 +167,9 @@ def _long_enough(wave: Wave) -> Wave:
 
 
 def pad_mels(mels: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """→ float32 [n, MELS, longest] with zeros after each end, int64 [n] frames."""
+    """→ float32 [n, MELS, longest] with zeros after each end, a multiple of FRAME_STEP wide, int64 [n] frames."""
     counts = torch.tensor([m.shape[1] for m in mels])
-    frames = [torch.from_numpy(m).T for m in mels]
-    return torch.nn.utils.rnn.pad_sequence(frames, batch_first=True).transpose(1, 2).contiguous(), counts
+    padded = torch.zeros(len(mels), MELS, -(-int(counts.max()) // FRAME_STEP) * FRAME_STEP)
+    for row, mel in zip(padded, mels, strict=True):
+        row[:, : mel.shape[1]] = torch.from_numpy(mel)
+    return padded, counts

@@ -396,6 +396,18 @@ def test_without_a_map_words_have_places_of_their_own_and_no_category(encoder: V
             assert int((own @ said.embedding[i]).argmax()) == WORDS.index(word)
 
 
+def test_a_clip_of_no_known_word_stands_at_the_place_of_other(untrained: Path, tmp_path: Path) -> None:
+    state, config = checkpoint.load(untrained)
+    config["heads"]["word"]["threshold"] = 1.1
+    checkpoint.save(tmp_path / "unsure.safetensors", state, config)
+    unsure = VoiceEncoder(tmp_path / "unsure.safetensors", words={"Open": "tops"}, taxonomy=TAXONOMY)
+    said = unsure.encode(samples(3))
+    assert said.heads["word"].labels == said.heads["category"].labels == said.lang == [OTHER] * 3
+    np.testing.assert_allclose(
+        said.embedding, np.tile(space.word_prototypes(len(WORDS))[-1], (3, 1)), atol=1e-5
+    )
+
+
 def test_with_a_map_a_word_stands_where_its_category_stands(untrained: Path, encoder: VoiceEncoder) -> None:
     clips = samples(20)
     plain = encoder.encode(clips)
