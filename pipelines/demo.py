@@ -23,13 +23,12 @@ from features.errors import UsageError
 from features.history import query_hint
 from features.repo.apply import apply_repo
 from pipelines.broker import EmbeddedBroker
+from pipelines.demo_data import SAMPLE_EVENTS, joined_users_stream, sample_tastes, write_demo_taxonomy
 from pipelines.init import write_project
 from pipelines.produce import produce_file
 from pipelines.settings import Settings, load_settings
 
-SAMPLE: Final = Path(__file__).with_name("sample")
 _MARK: Final = ".portrait-demo"
-_FILE: Final = "events.parquet"
 
 
 def run_demo(folder: Path, data: Path | None, users: int) -> None:
@@ -76,15 +75,15 @@ def _prepare(
     folder.mkdir(parents=True)
     (folder / _MARK).touch()
     write_project(folder)
-    overrides = [f"kafka.bootstrap_servers={json.dumps(list(bootstrap))}"]
-    taxonomy = SAMPLE / "taxonomy.yaml" if data is None else data / "taxonomy.json"
-    overrides.append(f"taxonomy={json.dumps(str(taxonomy.resolve()))}")
+    taxonomy = write_demo_taxonomy(folder / "taxonomy.yaml").resolve()
+    overrides = [
+        f"kafka.bootstrap_servers={json.dumps(list(bootstrap))}",
+        f"taxonomy={json.dumps(str(taxonomy))}",
+    ]
     settings = load_settings(folder / "portrait.yaml", overrides)
     if data is None:
-        return settings, SAMPLE / _FILE
-    from pipelines.demo_data import joined_users_stream
-
-    events = folder / _FILE
+        return settings, SAMPLE_EVENTS
+    events = folder / "events.parquet"
     pq.write_table(joined_users_stream(data, users), events)
     return settings, events
 
@@ -128,7 +127,7 @@ def _show(settings: Settings, is_sample: bool, console: Console) -> None:
 
     users = _users(settings)
     rows: list[dict[str, Any]] = [row for row in read_profiles(settings.feature_repo, users) if row]
-    tastes = json.loads((SAMPLE / "tastes.json").read_text(encoding="utf-8")) if is_sample else None
+    tastes = sample_tastes() if is_sample else None
     console.print(users_table(rows[:30], tastes))
     if len(rows) > 30:
         console.print(f"… and {len(rows) - 30} more")
