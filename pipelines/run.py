@@ -27,7 +27,8 @@ from features.errors import PortraitError
 from features.online import ProfileStore, SourcePosition, StatelessUsersError, StoreError
 from pipelines import metrics
 from pipelines.graph import build
-from pipelines.kafka import KafkaFailureError, RoundReader, start_positions
+from pipelines.kafka import KafkaFailureError, RoundReader, create_topics, start_positions
+from pipelines.kafka.sender import HEADROOM_BYTES
 from pipelines.records import Record
 from pipelines.settings import Settings
 from pipelines.sinks import history_writer
@@ -91,6 +92,7 @@ class LocalRun:
         self._settings = settings
         self._store = ready_store(settings)
         self._reader = open_reader(settings, self._store, worker_of)
+        make_output_topics(settings)
         self._runner = RoundRunner(settings)
         self._history = history_writer(settings)
         self._stop = threading.Event()
@@ -220,6 +222,17 @@ def open_reader(settings: Settings, store: ProfileStore, worker_of: tuple[int, i
             )
     reader.seek(start_positions(settings.kafka, reader, committed, mirrored))
     return reader
+
+
+def make_output_topics(settings: Settings) -> list[str]:
+    """Create the dead-letter topics that are missing: without one, a single reject would stop the job.
+
+    They take records somewhat larger than the sources do. The changelog is its owner's to create.
+    """
+    dead = [topic + settings.outputs.dead_letter_suffix for topic in source_topics(settings)]
+    return create_topics(
+        settings.kafka, dead, max_message_bytes=settings.kafka.max_record_bytes + HEADROOM_BYTES
+    )
 
 
 def source_topics(settings: Settings) -> list[str]:

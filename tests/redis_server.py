@@ -47,13 +47,17 @@ def require_redis() -> str:
 
 @contextmanager
 def running_redis(
-    folder: Path, *, cluster: bool = False, appendfsync: str = "everysec"
+    folder: Path, *, cluster: bool = False, appendfsync: str = "everysec", port: int | None = None
 ) -> Iterator[RedisServer]:
-    """Start a server with AOF and ``noeviction``; ``cluster``: one node that owns every slot."""
+    """Start a server with AOF and ``noeviction``; ``cluster``: one node that owns every slot.
+
+    With ``port`` and the folder of a server that died, it goes on where that one ended.
+    """
     program = require_redis()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    if port is None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
     folder.mkdir(parents=True, exist_ok=True)
     options = {
         "bind": "127.0.0.1",
