@@ -1,0 +1,191 @@
+"""Users for the fusion head: streams of the joined users, told with content no encoder was trained on.
+
+Who likes what and when comes from ``joined_users_events``; the photo, text or clip of each event is
+replaced by another one of the same set and category from the encoders' development split (for users
+that train) or test split (for users that judge). With the streams' own content, most of which the
+encoders were trained on, fusion would learn to trust them too much, and be judged too well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from features.schema import EMBEDDING_DIM, HALF_LIVES_S, Modality
+from features.taxonomy import Taxonomy
+from models import space
+from models.encoder import OTHER, Encoder
+from models.fusion import HORIZONS, MODALITY_COUNT
+from models.image_data import load_images
+from models.splits import split_of
+from models.text import TextSample
+from models.text_data import NONE, read_texts
+from models.text_language import EN, ZH
+from models.voice_data import speaker_splits
+
+Progress = Callable[[str], None]
+Floats = npt.NDArray[np.float32]
+Pools = dict[tuple[str, str, str], Floats]
+"""(dataset, category, split of the content) → embeddings [k, 64]."""
+
+POOL_ITEMS: Final = 200
+MIN_EVENTS: Final = 2
+"""A profile is judged from its third event on."""
+
+_TEXT_SETS: Final = {
+    "text_zh_online_shopping:review": "text_zh_online_shopping",
+    "text_en_womens_clothing:review": "text_en_womens_clothing",
+    "img_fashion_products:title": "img_fashion_products.title",
+}
+_IMAGE_SETS: Final = {
+    "catalogue": "img_fashion_products",
+    "user": "img_clothing_user_photos",
+    "grocery": "img_grocery",
+}
+_VOICE_SET: Final = "aud_dspspeech20"
+
+
+@dataclass(frozen=True)
+class Snapshots:
+    """n moments of users' lives: what fusion reads, and the category of what came next."""
+
+    features: Floats  # [n, 4, 3, 64]
+    mask: npt.NDArray[np.bool_]  # [n, 4]
+    following: npt.NDArray[np.int64]  # [n] index of the category
+    user: npt.NDArray[np.str_]  # [n]
+    last: npt.NDArray[np.bool_]  # [n] the user's last moment: what comes next is ``joined_users_next``
+
+
+def content_pools(
+    data: Path, encoders: Mapping[str, Encoder], taxonomy: Taxonomy, progress: Progress
+) -> Pools:
+    """Embeddings of development and test content by set and category, at most POOL_ITEMS each."""
+    pools: Pools = {}
+    for modality, items in (
+        ("text", _texts(data, taxonomy)),
+        ("image", _images(data, taxonomy)),
+        ("voice", _voices(data, taxonomy, encoders["voice"])),
+    ):
+        samples: dict[tuple[str, str, str], list[Any]] = {}
+        for key, sample in items:
+            mine = samples.setdefault(key, [])
+            if len(mine) < POOL_ITEMS and key[1] != OTHER and key[2] != "train":
+                mine.append(sample)
+        for key, mine in samples.items():
+            if mine:
+                pools[key] = encoders[modality].encode(mine).embedding
+        progress(f"fusion: {sum(map(len, samples.values()))} {modality} samples embedded")
+    return pools
+
+
+def _texts(data: Path, taxonomy: Taxonomy) -> Iterator[tuple[tuple[str, str, str], TextSample]]:
+    rows = read_texts(data, taxonomy)
+    for i in np.random.default_rng(3).permutation(len(rows.texts)):
+        dataset, category = _TEXT_SETS.get(str(rows.source[i])), rows.labels["category"][i]
+        if dataset and category != NONE:
+            han = bool(rows.han[i])
+            key = (dataset, rows.names["category"][category], str(rows.split[i]))
+            yield key, TextSample(rows.texts[i], han, ZH if han else EN, {})
+
+
+def _images(data: Path, taxonomy: Taxonomy) -> Iterator[tuple[tuple[str, str, str], Any]]:
+    images = load_images(data, taxonomy)
+    for i in np.random.default_rng(4).permutation(len(images.pixels)):
+        category = images.labels["category"][i]
+        if category >= 0:
+            dataset = _IMAGE_SETS[str(images.source[i])]
+            yield (dataset, images.names["category"][category], str(images.split[i])), images.pixels[i]
+
+
+def _voices(data: Path, taxonomy: Taxonomy, encoder: Encoder) -> Iterator[tuple[tuple[str, str, str], Any]]:
+    rows = pq.read_table(data / f"{_VOICE_SET}.parquet").to_pylist()
+    splits = speaker_splits([row["speaker"] for row in rows])
+    for row in rows:
+        if splits[row["speaker"]] != "train" and row["word"] in taxonomy.words:
+            key = (_VOICE_SET, taxonomy.words[row["word"]], splits[row["speaker"]])
+            yield key, encoder.decode(row["ogg"])
+
+
+def read_streams(data: Path, taxonomy: Taxonomy) -> dict[str, list[dict[str, Any]]]:
+    """User → events in order of time, the last a pseudo-event of what the user did next."""
+    events = pq.read_table(data / "joined_users_events.parquet").sort_by("ts_ms").to_pylist()
+    following = pq.read_table(data / "joined_users_next.parquet").to_pylist()
+    streams: dict[str, list[dict[str, Any]]] = {}
+    for event in events:
+        if event["category"] in taxonomy.first_level:
+            streams.setdefault(event["user_id"], []).append(event)
+    for row in following:
+        if row["user_id"] in streams and row["next_category"] in taxonomy.first_level:
+            streams[row["user_id"]].append({"ts_ms": row["ts_ms"], "category": row["next_category"]})
+    return streams
+
+
+def user_split(user: str) -> str:
+    """train, dev or test of a user of the joined streams."""
+    return split_of(f"joined:{user}")
+
+
+def tell(
+    streams: Mapping[str, list[dict[str, Any]]], split: str, pools: Pools, taxonomy: Taxonomy, seed: int
+) -> Snapshots:
+    """Snapshots of the users of a split, each event drawn anew from the pools."""
+    rng = np.random.default_rng(seed)
+    content_split = "test" if split == "test" else "dev"
+    any_set = _by_modality(pools)
+    parts = []
+    for user, events in streams.items():
+        if user_split(user) == split and len(events) > MIN_EVENTS:
+            vectors = np.stack([_draw(e, content_split, pools, any_set, rng) for e in events[:-1]])
+            parts.append(_snapshots_of(user, events, vectors, taxonomy))
+    return Snapshots(
+        *(np.concatenate([getattr(p, name) for p in parts]) for name in Snapshots.__annotations__)
+    )
+
+
+def _by_modality(pools: Pools) -> dict[tuple[str, str, str], Floats]:
+    """(modality, category, split) → embeddings of all sets: where one set lacks a category."""
+    merged: dict[tuple[str, str, str], list[Floats]] = {}
+    for (dataset, category, split), vectors in sorted(pools.items()):
+        modality = "text" if dataset in _TEXT_SETS.values() else "voice" if dataset == _VOICE_SET else "image"
+        merged.setdefault((modality, category, split), []).append(vectors)
+    return {key: np.concatenate(parts) for key, parts in merged.items()}
+
+
+def _draw(
+    event: Mapping[str, Any], split: str, pools: Pools, any_set: Pools, rng: np.random.Generator
+) -> Floats:
+    pool = pools.get((event["dataset"], event["category"], split))
+    if pool is None:
+        pool = any_set[event["modality"], event["category"], split]
+    drawn: Floats = pool[rng.integers(len(pool))]
+    return drawn
+
+
+def _snapshots_of(user: str, events: list[dict[str, Any]], vectors: Floats, taxonomy: Taxonomy) -> Snapshots:
+    """The moments before each event from MIN_EVENTS on; vectors are [len(events) - 1, 64]."""
+    moments = range(MIN_EVENTS, len(events))
+    times_s = np.array([e["ts_ms"] for e in events]) / 1000
+    modality = np.array([Modality[e["modality"].upper()] for e in events[:-1]])
+    features = np.zeros((len(moments), MODALITY_COUNT, HORIZONS, EMBEDDING_DIM), np.float32)
+    for row, k in enumerate(moments):
+        for m in np.unique(modality[:k]):
+            mine = np.flatnonzero(modality[:k] == m)
+            age_s = times_s[k] - times_s[mine]
+            for h, half_life_s in enumerate(HALF_LIVES_S):
+                features[row, m, h] = (0.5 ** (age_s / half_life_s)) @ vectors[mine]
+            features[row, m, -1] = vectors[mine[-1]]
+    features = space.unit(features)
+    following = [taxonomy.first_level.index(events[k]["category"]) for k in moments]
+    return Snapshots(
+        features,
+        np.asarray(features.any(axis=(2, 3))),
+        np.array(following, np.int64),
+        np.array([user] * len(moments)),
+        np.array([k == len(events) - 1 for k in moments]),
+    )
