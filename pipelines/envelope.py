@@ -12,7 +12,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from pipelines.records import Reason, Record, RecordError
+from pipelines.records import UNREADABLE, Reason, Record, RecordError
 from pipelines.strict_json import load_object
 
 STRUCTURED: Final = "application/cloudevents"
@@ -21,9 +21,10 @@ MAX_ID_CHARACTERS: Final = 512
 """Longest source and longest id."""
 
 EARLIEST_US: Final = 946_684_800_000_000  # 2000-01-01T00:00:00Z
-LATEST_US: Final = 4_102_444_800_000_000  # 2100-01-01T00:00:00Z: bounds absurd record timestamps too
 FUTURE_US: Final = 300_000_000
-"""Accepted event time: 2000-01-01 to the record's Kafka timestamp + 5 minutes, and never past 2099."""
+"""Accepted event time: 2000-01-01 to the record's Kafka timestamp + 5 minutes."""
+LATEST_RECORD_MS: Final = 4_102_444_800_000  # 2100-01-01T00:00:00Z
+"""Record timestamps come from producers too; later ones are microseconds taken for milliseconds, or worse."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -53,6 +54,10 @@ def read_envelope(record: Record) -> Envelope:
     if content_type.startswith(STRUCTURED):
         return _structured(record, content_type)
     if "ce_specversion" not in headers:
+        if UNREADABLE in headers:
+            raise RecordError(
+                Reason.BAD_ENCODING, "expected header names in UTF-8, got others; see the source"
+            )
         if not record.value:
             raise RecordError(Reason.EMPTY_VALUE, "expected an event, got a record without a value")
         raise RecordError(
@@ -196,7 +201,11 @@ def check_time(time_us: int, record: Record) -> int:
 
     Raises RecordError.
     """
-    if not EARLIEST_US <= time_us <= min(record.timestamp_ms * 1000 + FUTURE_US, LATEST_US):
+    if record.timestamp_ms > LATEST_RECORD_MS:
+        raise RecordError(
+            Reason.BAD_TIME, "record timestamp: expected one before 2100, got a later one; check its unit"
+        )
+    if not EARLIEST_US <= time_us <= record.timestamp_ms * 1000 + FUTURE_US:
         raise RecordError(
             Reason.BAD_TIME,
             "time: expected 2000-01-01 to the record's timestamp + 5 minutes, got one outside; "

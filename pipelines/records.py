@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Record(NamedTuple):
@@ -18,6 +18,10 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
+
+
+UNREADABLE: Final = "portrait-unreadable"
+"""Stands in for the headers of a record whose names are no UTF-8; those stay in the source topic only."""
 
 
 class Reason(StrEnum):

@@ -44,7 +44,6 @@ def dead_letter(rejected: Rejected, suffix: str = ".dead") -> Message:
     value = record.value
     if value is None and record.key is None:
         value, nulls = b"", ["value", *nulls]
-    time = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC).isoformat(timespec="milliseconds")
     added = {
         "reason": rejected.reason.value,
         "stage": rejected.stage,
@@ -53,7 +52,7 @@ def dead_letter(rejected: Rejected, suffix: str = ".dead") -> Message:
         "topic": record.topic,
         "partition": str(record.partition),
         "offset": str(record.offset),
-        "time": time.replace("+00:00", "Z"),
+        "time": _iso8601(record.timestamp_ms),
         "timestamp-ms": str(record.timestamp_ms),
         "version": version("portrait-profiles"),
         "nulls": ",".join(nulls),
@@ -62,6 +61,15 @@ def dead_letter(rejected: Rejected, suffix: str = ".dead") -> Message:
     kept = tuple((name, held or b"") for name, held in record.headers)
     errors = tuple((PREFIX + name, text.encode()) for name, text in added.items())
     return Message(record.topic + suffix, record.key, value, kept + errors)
+
+
+def _iso8601(timestamp_ms: int) -> str:
+    """The record's timestamp to read; empty where it is no time at all."""
+    try:
+        time = datetime.fromtimestamp(timestamp_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return ""
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def original(record: Record) -> Original:

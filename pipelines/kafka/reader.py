@@ -13,6 +13,7 @@ from kafka import errors as kafka_errors
 from kafka.structs import OffsetAndMetadata
 
 from features.online import SourcePosition
+from pipelines.kafka import lenient
 from pipelines.kafka.connect import (
     KafkaFailureError,
     KafkaUnavailableError,
@@ -72,6 +73,7 @@ class RoundReader:
         self._topics = list(dict.fromkeys(topics))
         self._worker, self._workers = worker_of
         self._clock = clock
+        lenient.install()
         self._admin = connect(kafka, KafkaAdminClient, request_timeout_ms=10_000)
         try:
             self._infos = describe(self._admin, self._topics, kafka)
@@ -287,6 +289,11 @@ class RoundReader:
             return KafkaUnavailableError(
                 f"kafka.bootstrap_servers: expected {what} from {where}, got no answer in "
                 f"{REQUEST_TIMEOUT_S:g} s; check that the brokers are up"
+            )
+        if isinstance(error, kafka_errors.UnsupportedCodecError):
+            return KafkaFailureError(
+                f"kafka: expected {what} from {where} in a compression that is installed, got another; "
+                "pip install 'kafka-python[lz4,snappy,zstd]'"
             )
         return KafkaFailureError(
             f"kafka: expected {what} from {where}, got {type(error).__name__}; "

@@ -389,6 +389,47 @@ def test_a_dead_letter_near_the_size_limit_comes_back_byte_for_byte(kafka_server
     assert original(dead) == (topic, record.key, record.value, record.headers, record.timestamp_ms)
 
 
+class NotUtf8(str):
+    """A header name as only a broken producer writes it."""
+
+    def encode(self, *_: Any) -> bytes:
+        return b"\xff\xfe"
+
+
+@pytest.mark.parametrize("codec", [None, "gzip"])
+def test_a_record_with_unreadable_header_names_costs_no_neighbour(
+    kafka_server: KafkaServer, codec: str | None
+) -> None:
+    kafka, topic = kafka_server.settings(), kafka_server.new_topic(1)
+    servers = list(kafka.bootstrap_servers)
+    producer = KafkaProducer(bootstrap_servers=servers, compression_type=codec, linger_ms=50)
+    for value, name in ((b"0", "a"), (b"1", NotUtf8("b")), (b"2", "c"), (b"3", NotUtf8("d"))):
+        producer.send(topic, key=b"u", value=value, headers=[("first", b"x"), (name, b"y")])
+    producer.close()
+    with reading(kafka, topic) as reader:
+        records = read_all(reader)
+    assert [(r.offset, r.key, r.value) for r in records] == [(i, b"u", b"%d" % i) for i in range(4)]
+    for good, bad in (records[:2], records[2:]):
+        assert len(good.headers) == 2
+        rejected = parse(bad, ParseRules.of(Settings()))
+        assert isinstance(rejected, Rejected)
+        assert rejected.reason is Reason.BAD_ENCODING
+        assert abs(bad.timestamp_ms - good.timestamp_ms) < 60_000
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+def test_compressed_batches_are_read(kafka_server: KafkaServer, codec: str) -> None:
+    kafka, topic = kafka_server.settings(), kafka_server.new_topic(1)
+    producer = KafkaProducer(
+        bootstrap_servers=list(kafka.bootstrap_servers), compression_type=codec, linger_ms=50
+    )
+    for value in numbered(50):
+        producer.send(topic, value)
+    producer.close()
+    with reading(kafka, topic) as reader:
+        assert values(read_all(reader)) == list(range(50))
+
+
 def test_a_failed_send_is_named_at_the_flush_and_the_sender_goes_on(kafka_server: KafkaServer) -> None:
     kafka = kafka_server.settings()
     topic = kafka_server.new_topic(1, **{"max.message.bytes": "10000"})

@@ -25,7 +25,7 @@ from pipelines.events import (
     parse,
     topic_key,
 )
-from pipelines.records import Reason, Record, Rejected
+from pipelines.records import UNREADABLE, Reason, Record, Rejected
 from pipelines.settings import Kafka, Settings, Topics
 from tests.messages import CHECK, RECORD_MS, REVIEW, binary, record, structured
 
@@ -205,7 +205,8 @@ REJECTED: dict[str, tuple[Reason, Record]] = {
     "five minutes and a bit ahead": (Reason.BAD_TIME, binary(ce_time="2025-06-15T15:11:40.000001Z")),
     "year 9999 at the edge": (Reason.BAD_TIME, binary(ce_time="9999-12-31T23:59:59-23:59")),
     "a record from year 57,000": (
-        Reason.BAD_TIME, binary(ce_time="2150-01-01T00:00:00Z")._replace(timestamp_ms=RECORD_MS * 1000)),
+        Reason.BAD_TIME, binary()._replace(timestamp_ms=RECORD_MS * 1000)),
+    "headers with unreadable names": (Reason.BAD_ENCODING, record("reviews", REVIEW, ((UNREADABLE, b""),))),
     "a record without a timestamp": (Reason.BAD_TIME, binary()._replace(timestamp_ms=-1)),
 }  # fmt: skip
 
