@@ -34,7 +34,14 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.utils import make_tzaware
 
 from features.online.layout import redis_field, redis_time_field
-from features.online.redis_profiles import MAX_BATCH_USERS, positions_key, run_scripts, space_key
+from features.online.redis_profiles import (
+    MAX_BATCH_USERS,
+    Command,
+    make_script,
+    positions_key,
+    run_scripts,
+    space_key,
+)
 from features.online.values import timestamp
 from features.schema import VIEWS
 
@@ -46,7 +53,7 @@ ReadRow = tuple[datetime | None, dict[str, Value] | None]
 _TYPE: Final = "features.online.redis.PortraitRedisOnlineStore"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _HAS_STATE: Final = 2
-_NEWEST_WINS: Final = """
+_NEWEST_WINS: Final = make_script("""
 local function parts(timestamp)
   local field, i = {0, 0}, 1
   while i <= #timestamp do
@@ -72,7 +79,7 @@ if held then
 end
 redis.call('HSET', KEYS[1], unpack(ARGV, 2))
 return 1
-"""
+""")
 """KEYS: the user. ARGV: '1' to leave users with a state alone, then fields and values; the first
 pair is the event timestamp (``google.protobuf.Timestamp``)."""
 
@@ -98,11 +105,11 @@ class PortraitRedisOnlineStore(RedisOnlineStore):
     ) -> None:
         client = self._get_client(config.online_store)
         view = _versioned_fv_name(table, config)
-        guard = "1" if view in VIEWS else "0"
+        guard = b"1" if view in VIEWS else b"0"
         rows = iter(data)
         while batch := list(islice(rows, MAX_BATCH_USERS)):
             commands = [
-                (_NEWEST_WINS, [1, _key(config, row[0]), guard, *_fields(view, row[1], row[2])])
+                Command(_NEWEST_WINS, _key(config, row[0]), [guard, *_fields(view, row[1], row[2])])
                 for row in batch
             ]
             self._count(run_scripts(client, commands).count(_HAS_STATE))

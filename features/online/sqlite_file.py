@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -70,12 +70,19 @@ class SqliteFile:
             )
         return connection
 
-    @contextmanager
-    def transaction(self, what: str) -> Iterator[sqlite3.Connection]:
+    def transaction(self, what: str) -> AbstractContextManager[sqlite3.Connection]:
         """Everything inside is stored when it ends, or nothing of it."""
+        return self._between("BEGIN IMMEDIATE", what)
+
+    def snapshot(self, what: str) -> AbstractContextManager[sqlite3.Connection]:
+        """All reads inside see the same instant."""
+        return self._between("BEGIN", what)
+
+    @contextmanager
+    def _between(self, begin: str, what: str) -> Iterator[sqlite3.Connection]:
         with self.errors(what):
             connection = self.connection()
-            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(begin)
             try:
                 yield connection
                 connection.execute("COMMIT")

@@ -34,8 +34,7 @@ class SqliteProfiles:
 
     def read_states(self, user_ids: Sequence[str]) -> list[bytes | None]:
         held: dict[str, bytes] = {}
-        with self._file.errors("read states"):
-            db = self._file.connection()
+        with self._file.snapshot("read states") as db:  # a user may appear between two queries
             for chunk in chunks(user_ids):
                 held.update(
                     db.execute(

@@ -71,6 +71,16 @@ def test_a_reader_never_sees_the_views_of_another_revision(store: ProfileStore, 
     assert len(seen) > 1
 
 
+def test_users_who_appear_while_they_are_read_are_whole_or_absent(store: ProfileStore) -> None:
+    users = [f"new{i}" for i in range(300)]
+    writer = threading.Thread(target=lambda: [store.compare_and_set([write_of(user, 0)]) for user in users])
+    writer.start()
+    while writer.is_alive():
+        assert set(store.read_states(users)) <= {None, record_of(1)}
+    writer.join()
+    assert store.read_states(users) == [record_of(1)] * len(users)
+
+
 @pytest.mark.faults
 def test_a_writer_killed_at_any_moment_leaves_every_user_whole(store: ProfileStore, repo: Repo) -> None:
     users = tuple(f"user{i}" for i in range(60))

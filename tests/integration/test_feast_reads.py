@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -226,6 +227,22 @@ def test_of_rows_written_through_feast_the_newest_wins(shop: Shop, order: tuple[
     assert shop.read(["ann", "bob"])["revision"] == [3, 3]
 
 
+def test_event_times_are_utc_whatever_the_time_zone_says(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.store.compare_and_set([write_of("ann", 0, 5)])
+    write_through_feast(shop, [("bob", 5, 5)])
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        write_through_feast(shop, [("carol", 5, 5)])
+        rows = [{"user_id": user} for user in ("ann", "bob", "carol")]
+        served = shop.feast.get_online_features(["user_profile:revision"], rows)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    seconds = [stamp.seconds for stamp in served.proto.results[1].event_timestamps]
+    assert seconds == [NOW_US // 1_000_000 + 5] * 3
+
+
 def test_a_corrected_row_of_the_same_time_replaces(shop: Shop) -> None:
     write_through_feast(shop, [("ann", 1, 5)])
     write_through_feast(shop, [("ann", 2, 5)])
@@ -260,3 +277,24 @@ def write_through_feast(shop: Shop, rows: list[tuple[str, int, int]]) -> None:
         for user, revision, second in rows
     ]
     shop.online_store().online_write_batch(shop.feast.config, view, data, None)
+
+
+def test_a_point_in_time_join_takes_the_latest_profile_before_each_instant(shop: Shop) -> None:
+    import pandas as pd
+
+    shop.write_history({"ann": 1, "bob": 2})
+    shop.write_history({"ann": 9})
+    wanted = pd.DataFrame(
+        {
+            "user_id": ["ann", "ann", "bob", "bob"],
+            "event_timestamp": [NOW + timedelta(seconds=s) for s in (5, 10, 1, 5)],
+        }
+    )
+    features = ["user_profile:revision", "user_profile:embedding", "user_modalities:text_count"]
+    joined = shop.feast.get_historical_features(wanted, features).to_df()
+    joined = joined.sort_values(["user_id", "event_timestamp"]).reset_index(drop=True)
+    assert joined["revision"].tolist()[:2] == [1, 9]
+    assert joined["text_count"].tolist()[:2] == [1, 9]
+    assert list(joined["embedding"][1]) == [9.0] * EMBEDDING_DIM
+    assert joined["revision"].isna().tolist() == [False, False, True, False]
+    assert joined["revision"][3] == 2
