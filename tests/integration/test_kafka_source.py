@@ -1,97 +1,30 @@
-"""Reading and writing over a real Kafka: order, caps, transactions, gaps, restarts, logins."""
+"""Reading from a real Kafka: caps, order, transactions, gaps, new partitions, restarts."""
 
 from __future__ import annotations
 
-import json
-import socket
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import pytest
 from kafka import KafkaProducer, TopicPartition
 
-from models.encoder import TextContent
-from pipelines.events import Event, ParseRules, parse
 from pipelines.kafka import (
-    KafkaFailureError,
-    KafkaUnavailableError,
     OffsetGapError,
-    RoundReader,
     Sender,
-    dead_letter,
-    original,
-    start_positions,
-    topics_info,
 )
-from pipelines.records import Reason, Record, Rejected
-from pipelines.settings import Kafka, Security, Settings, Topics
-from tests.kafka_server import SASL_PASSWORD, SASL_USER, KafkaServer
+from tests.kafka_reading import (
+    LIMIT_S,
+    Clock,
+    by_partition,
+    numbered,
+    read_all,
+    read_until,
+    reading,
+    send,
+    values,
+)
+from tests.kafka_server import KafkaServer
 
 pytestmark = pytest.mark.integration
-
-LIMIT_S = 60.0
-
-
-class Clock:
-    """A clock that tests move."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-@contextmanager
-def reading(
-    kafka: Kafka,
-    *topics: str,
-    worker_of: tuple[int, int] = (0, 1),
-    clock: Callable[[], float] = time.monotonic,
-) -> Iterator[RoundReader]:
-    """A reader at the start positions of its settings."""
-    reader = RoundReader(kafka, topics, worker_of, clock)
-    try:
-        reader.seek(start_positions(kafka, reader, reader.committed(), {}))
-        yield reader
-    finally:
-        reader.close()
-
-
-def read_until(reader: RoundReader, done: Callable[[list[Record]], bool]) -> list[Record]:
-    """Poll until ``done``, bounded; the records in the order given."""
-    records: list[Record] = []
-    deadline_s = time.monotonic() + LIMIT_S
-    while not done(records):
-        if time.monotonic() > deadline_s:
-            pytest.fail(f"{len(records)} records in {LIMIT_S:g} s, and not done")
-        records += reader.poll(1_000, 1 << 20, 100)
-    return records
-
-
-def read_all(reader: RoundReader) -> list[Record]:
-    """Everything that the topics hold now."""
-    ends = reader.end_offsets()
-    return read_until(reader, lambda _: reader.reached(ends))
-
-
-def send(kafka: Kafka, topic: str, values: list[bytes], partition: int | None = None) -> None:
-    sender = Sender(kafka)
-    for i, value in enumerate(values):
-        sender.send(topic, f"user{i % 7}".encode(), value, partition=partition)
-    sender.close()
-
-
-def numbered(count: int, start: int = 0) -> list[bytes]:
-    return [str(i).encode() for i in range(start, start + count)]
-
-
-def values(records: list[Record]) -> list[int]:
-    return [int(r.value or b"-1") for r in records]
 
 
 def test_every_record_is_read_once_within_both_caps(kafka_server: KafkaServer) -> None:
@@ -111,13 +44,6 @@ def test_every_record_is_read_once_within_both_caps(kafka_server: KafkaServer) -
         assert sum(reader.lag().values()) == 0
     for own in by_partition(records).values():
         assert [r.offset for r in own] == list(range(len(own)))
-
-
-def by_partition(records: list[Record]) -> dict[int, list[Record]]:
-    found: dict[int, list[Record]] = {}
-    for record in records:
-        found.setdefault(record.partition, []).append(record)
-    return found
 
 
 def test_a_record_larger_than_the_byte_cap_comes_alone(kafka_server: KafkaServer) -> None:
@@ -316,162 +242,3 @@ def test_a_start_by_timestamp_begins_at_the_first_record_from_then(kafka_server:
     kafka = kafka_server.settings(start="timestamp", start_timestamp_ms=1_700_000_000_004)
     with reading(kafka, topic) as reader:
         assert values(read_all(reader)) == list(range(4, 10))
-
-
-def test_missing_topics_are_named_together_and_none_is_created(kafka_server: KafkaServer) -> None:
-    kafka, topic = kafka_server.settings(), kafka_server.new_topic()
-    for _ in range(2):
-        with pytest.raises(KafkaFailureError, match=r"got no nope-1, nope-2; create each: kafka-topics.sh"):
-            topics_info(kafka, ["nope-1", topic, "nope-2"])
-
-
-def test_a_missing_broker_is_an_error_that_names_the_address() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    kafka = Kafka(bootstrap_servers=(address,), connect_timeout_s=1.0)
-    with pytest.raises(
-        KafkaUnavailableError, match=f"expected a broker at {address}, got connection refused in 1 s"
-    ):
-        RoundReader(kafka, ["reviews"])
-
-
-def test_a_silent_server_is_an_error_that_names_the_address() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        address = f"127.0.0.1:{silent.getsockname()[1]}"
-        kafka = Kafka(bootstrap_servers=(address,), connect_timeout_s=1.0)
-        with pytest.raises(
-            KafkaUnavailableError, match=f"expected a broker at {address}, got no answer in 1 s"
-        ):
-            topics_info(kafka, ["reviews"])
-
-
-def review(i: int) -> dict[str, Any]:
-    return {"text": f"review {i} 很好", "rating": 5}
-
-
-def attributes(i: int) -> dict[str, str]:
-    return {"specversion": "1.0", "id": f"e{i}", "source": "/shop", "type": "portrait.review.v1",
-            "time": "2024-05-01T10:00:00Z", "subject": f"user{i}"}  # fmt: skip
-
-
-def test_both_modes_of_cloudevents_are_parsed_from_real_records(kafka_server: KafkaServer) -> None:
-    kafka, topic = kafka_server.settings(), kafka_server.new_topic()
-    sender = Sender(kafka)
-    for i in range(0, 20, 2):
-        headers = [(f"ce_{name}", value.encode()) for name, value in attributes(i).items()]
-        body = json.dumps(review(i)).encode()
-        sender.send(topic, f"user{i}".encode(), body, [*headers, ("content-type", b"application/json")])
-    for i in range(1, 20, 2):
-        body = json.dumps(attributes(i) | {"data": review(i)}).encode()
-        sender.send(topic, f"user{i}".encode(), body, [("content-type", b"application/cloudevents+json")])
-    sender.close()
-    rules = ParseRules.of(Settings(kafka=Kafka(topics=Topics(reviews=topic))))
-    with reading(kafka, topic) as reader:
-        parsed = [parse(record, rules) for record in read_all(reader)]
-    assert Counter(type(each) for each in parsed) == {Event: 20}
-    said = {(e.user_id, e.content) for e in parsed if isinstance(e, Event)}
-    assert said == {(f"user{i}", TextContent(f"review {i} 很好", None, 5.0)) for i in range(20)}
-
-
-def test_a_dead_letter_near_the_size_limit_comes_back_byte_for_byte(kafka_server: KafkaServer) -> None:
-    kafka, topic = kafka_server.settings(), kafka_server.new_topic(1)
-    kafka_server.new_topic(1, name=f"{topic}.dead")
-    record = Record(topic, "id", 0, 7, 1_700_000_000_123, b"\xff\x00", bytes(kafka.max_record_bytes),
-                    (("ce_id", b"\xfe"), ("twice", b"1"), ("twice", None), ("empty", b"")))  # fmt: skip
-    sender = Sender(kafka)
-    sender.send(*dead_letter(Rejected(record, Reason.BAD_JSON, "ParseEvents", "ValueError", "a detail")))
-    sender.close()
-    with reading(kafka, f"{topic}.dead") as reader:
-        [dead] = read_all(reader)
-    assert (dead.key, dead.value) == (record.key, record.value)
-    assert dict(dead.headers)["portrait-error-reason"] == b"bad_json"
-    assert original(dead) == (topic, record.key, record.value, record.headers, record.timestamp_ms)
-
-
-class NotUtf8(str):
-    """A header name as only a broken producer writes it."""
-
-    def encode(self, *_: Any) -> bytes:
-        return b"\xff\xfe"
-
-
-@pytest.mark.parametrize("codec", [None, "gzip"])
-def test_a_record_with_unreadable_header_names_costs_no_neighbour(
-    kafka_server: KafkaServer, codec: str | None
-) -> None:
-    kafka, topic = kafka_server.settings(), kafka_server.new_topic(1)
-    servers = list(kafka.bootstrap_servers)
-    producer = KafkaProducer(bootstrap_servers=servers, compression_type=codec, linger_ms=50)
-    for value, name in ((b"0", "a"), (b"1", NotUtf8("b")), (b"2", "c"), (b"3", NotUtf8("d"))):
-        producer.send(topic, key=b"u", value=value, headers=[("first", b"x"), (name, b"y")])
-    producer.close()
-    with reading(kafka, topic) as reader:
-        records = read_all(reader)
-    assert [(r.offset, r.key, r.value) for r in records] == [(i, b"u", b"%d" % i) for i in range(4)]
-    for good, bad in (records[:2], records[2:]):
-        assert len(good.headers) == 2
-        rejected = parse(bad, ParseRules.of(Settings()))
-        assert isinstance(rejected, Rejected)
-        assert rejected.reason is Reason.BAD_ENCODING
-        assert abs(bad.timestamp_ms - good.timestamp_ms) < 60_000
-
-
-@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
-def test_compressed_batches_are_read(kafka_server: KafkaServer, codec: str) -> None:
-    kafka, topic = kafka_server.settings(), kafka_server.new_topic(1)
-    producer = KafkaProducer(
-        bootstrap_servers=list(kafka.bootstrap_servers), compression_type=codec, linger_ms=50
-    )
-    for value in numbered(50):
-        producer.send(topic, value)
-    producer.close()
-    with reading(kafka, topic) as reader:
-        assert values(read_all(reader)) == list(range(50))
-
-
-def test_a_failed_send_is_named_at_the_flush_and_the_sender_goes_on(kafka_server: KafkaServer) -> None:
-    kafka = kafka_server.settings()
-    topic = kafka_server.new_topic(1, **{"max.message.bytes": "10000"})
-    sender = Sender(kafka)
-    sender.send(topic, b"u", b"x" * 50_000)
-    with pytest.raises(
-        KafkaFailureError, match=rf"topic {topic}: expected every record to be acknowledged.*raise"
-    ):
-        sender.flush()
-    sender.send(topic, b"u", b"1")
-    sender.close()
-    with reading(kafka, topic) as reader:
-        assert values(read_all(reader)) == [1]
-
-
-@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
-def test_a_login_reads_its_secrets_by_reference(
-    kafka_server: KafkaServer, tmp_path: Path, mechanism: Any
-) -> None:
-    topic = kafka_server.new_topic(1)
-    send(kafka_server.settings(), topic, numbered(3))
-    kafka = sasl_settings(kafka_server, tmp_path, mechanism, SASL_PASSWORD)
-    with reading(kafka, topic) as reader:
-        assert values(read_all(reader)) == [0, 1, 2]
-
-
-def test_a_refused_login_is_named_without_the_secret(kafka_server: KafkaServer, tmp_path: Path) -> None:
-    kafka = sasl_settings(kafka_server, tmp_path, "PLAIN", "not-it")
-    with pytest.raises(
-        KafkaFailureError, match=r"kafka\.security: expected .* got (Sasl|a closed)"
-    ) as refused:
-        topics_info(kafka, ["any"])
-    assert "not-it" not in str(refused.value)
-
-
-def sasl_settings(server: KafkaServer, folder: Path, mechanism: Any, password: str) -> Kafka:
-    (folder / "user").write_text(SASL_USER + "\n")
-    (folder / "password").write_text(password + "\n")
-    security = Security(
-        protocol="SASL_PLAINTEXT",
-        sasl_mechanism=mechanism,
-        sasl_username=f"file:{folder}/user",
-        sasl_password=f"file:{folder}/password",
-    )
-    return server.settings(bootstrap_servers=server.sasl_servers, security=security, connect_timeout_s=5.0)
