@@ -157,24 +157,28 @@ def _check_half_lives(head: Array, policy: FoldPolicy) -> None:
 
 
 def _fold_controls(head: Array, windows: Windows, at: Array, events: Array) -> tuple[Array, Array]:
-    """Apply erasures and re-admissions one by one; outcome and bool news of each."""
-    outcome = windows.judge(at, events)
-    new = _is_record(outcome)
-    windows.record(at[new], events.compress(new))
-    for i in np.flatnonzero(new):
-        windows.raise_tops(at[i], events["offset"][i])
-        if outcome[i] != Outcome.APPLIED:
+    """Apply erasures and re-admissions, each after what the one before it left; outcome and bool news."""
+    outcome = np.empty(len(events), np.uint8)
+    for i in range(len(events)):
+        row, event = at[i : i + 1], events[i : i + 1]
+        outcome[i : i + 1] = windows.judge(row, event)
+        if not _is_record(outcome[i]):
             continue
-        outcome[i] = Outcome.CONTROL
-        user = windows.user[at[i]]
-        if events["kind"][i] == Kind.ERASE:
-            windows.forget(windows.user == user)
-            wipe(head, user)
-            head["flags"][user] |= ERASED
-        elif head["flags"][user] & ERASED:
-            head["flags"][user] &= ~np.uint32(ERASED)
-            head["incarnation"][user] += np.uint32(1)
-    return outcome, new
+        windows.record(row, event)
+        if outcome[i] == Outcome.APPLIED:
+            _control(head, windows, windows.user[at[i]], event["kind"][0])
+            outcome[i] = Outcome.CONTROL
+    return outcome, _is_record(outcome) | (outcome == Outcome.CONTROL)
+
+
+def _control(head: Array, windows: Windows, user: int, kind: int) -> None:
+    if kind == Kind.ERASE:
+        windows.forget(windows.user == user)
+        wipe(head, user)
+        head["flags"][user] |= ERASED
+    elif head["flags"][user] & ERASED:
+        head["flags"][user] &= ~np.uint32(ERASED)
+        head["incarnation"][user] += np.uint32(1)
 
 
 def _fold_contents(
@@ -188,7 +192,6 @@ def _fold_contents(
     outcome[erased] = Outcome.ABSORBED
     windows.absorb(at[raising], events["offset"][raising])
     windows.record(at[new], events.compress(new))
-    windows.raise_tops(at[new], events["offset"][new])
     applied = outcome == Outcome.APPLIED
     if applied.any():
         add_events(head, windows.user[at[applied]], events.compress(applied), policy.half_lives_s)

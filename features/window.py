@@ -94,7 +94,7 @@ class Windows:
         return outcome[len(similar) :]
 
     def record(self, at: Array, events: Array) -> None:
-        """Enter records that the window does not hold, sorted by (at, offset); raises no top."""
+        """Enter records that the window does not hold, sorted by (at, offset)."""
         new = np.zeros(len(events), WINDOW_DTYPE)
         new["offset"], new["event_key"], new["kind"] = events["offset"], events["event_key"], events["kind"]
         new["content_key"] = _low(events["content_key"])
@@ -103,11 +103,8 @@ class Windows:
         )
         source = np.insert(np.arange(len(self.at)), place, np.arange(len(new)) + len(self.at))
         self.at = np.concatenate([self.at, at])[source]
+        np.maximum.at(self.rows["top"], at, events["offset"])
         self.entries = stacked(self.entries, new).take(source)
-
-    def raise_tops(self, at: Array, offset: Array) -> None:
-        """Note the greatest offset met in each row."""
-        np.maximum.at(self.rows["top"], at, offset)
 
     def absorb(self, at: Array, offset: Array) -> None:
         """Count these and all earlier records of their rows as those of an erased incarnation."""

@@ -112,6 +112,20 @@ def test_controls_come_before_the_contents_of_their_batch() -> None:
     assert both.head["incarnation"].tolist() == [1]
 
 
+def test_an_erased_id_that_comes_again_after_a_readmission_in_one_batch_is_new() -> None:
+    states = folded(nobody(1), CONTENTS)
+    resent = CONTENTS[3]._replace(offset=20)
+    result = fold(states, *batch([erase(0), readmit(1), resent]), POLICY, NOW_US)
+    assert result.outcome.tolist() == [Outcome.CONTROL, Outcome.CONTROL, Outcome.APPLIED]
+
+
+def test_an_erase_that_comes_late_still_erases() -> None:
+    states = folded(nobody(1), [readmit(5)], CONTENTS)
+    late = fold(states, *batch([erase(2), erase(3)]), POLICY, NOW_US)
+    assert late.outcome.tolist() == [Outcome.CONTROL, Outcome.BELOW_FLOOR]
+    assert_no_content(late.states)
+
+
 def test_readmitting_a_user_who_was_never_erased_keeps_the_profile() -> None:
     states = folded(nobody(1), CONTENTS, [readmit(0)])
     assert states.head["incarnation"].tolist() == [0]

@@ -117,6 +117,13 @@ def test_the_same_id_of_two_users_is_two_events() -> None:
     assert result.outcome.tolist() == [Outcome.APPLIED, Outcome.APPLIED]
 
 
+def test_a_second_send_to_each_of_two_users_under_one_id_is_known_to_both() -> None:
+    first = [At(user, 1, 0, user, key=7) for user in range(2)]
+    again = [r._replace(offset=r.offset + 10) for r in first]
+    result = fold(folded(nobody(2), first), *batch(again), POLICY, NOW_US)
+    assert result.outcome.tolist() == [Outcome.DUPLICATE, Outcome.DUPLICATE]
+
+
 def test_a_recreated_topic_loses_nothing() -> None:
     before = [At(0, 1, 0, offset, key=offset + 1) for offset in range(20)]
     after = [At(0, 2, 0, offset, key=offset + 101) for offset in range(20)]  # the same name, another topic id

@@ -88,7 +88,7 @@ def test_every_profile_is_valid_json_with_bounded_numbers(records: list[At]) -> 
         assert len(listed) <= TOP
         for tag in listed:
             assert SHARE_MIN <= tag["weight"] <= 1
-            assert 0 < tag["confidence"] <= 1
+            assert 0 <= tag["confidence"] <= 1
             assert sum(tag["share"].values()) == pytest.approx(1, abs=0.002)
             assert len(tag["evidence"]) == len(set(tag["evidence"])) > 0
         for aspect in json.loads(columns["aspects"][user]):
