@@ -103,12 +103,11 @@ class SqliteFile:
             ) from error
 
     def close(self) -> None:
-        """Close the connections of all threads."""
-        with self._lock:
-            opened = list(self._opened)
-            self._forget()
-        for connection in opened:
-            connection.close()
+        """Let go of all connections: idle ones close now, one that a thread is using when it is done.
+
+        (Closing a connection while another thread uses it crashes the interpreter.)
+        """
+        self._forget()
 
     def _open(self) -> _Connection:
         with self._lock:

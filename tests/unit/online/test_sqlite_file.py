@@ -98,3 +98,15 @@ def test_the_file_stays_readable_by_others(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "online.db")) as db:
         assert db.execute("SELECT user_id, revision FROM shop_portrait_state").fetchall() == [("ann", 1)]
     store.close()
+
+
+def test_a_store_may_be_closed_while_threads_use_it(tmp_path: Path) -> None:
+    store = SqliteProfiles("shop", tmp_path / "online.db")
+    users = [f"user{i}" for i in range(100)]
+    writer = threading.Thread(target=lambda: [store.compare_and_set([write_of(user, 0)]) for user in users])
+    writer.start()
+    while writer.is_alive():
+        store.close()
+    writer.join()
+    assert store.read_states(users) == [record_of(1)] * 100
+    store.close()
