@@ -1,0 +1,224 @@
+"""The endless source of Flink and Dataflow: a splittable DoFn over reader groups.
+
+Group i of N owns the partitions with ``partition % N == i`` of every topic: one element, one consumer, one
+self-checkpoint for all of them, which keeps runner checkpoints small. A restriction is where each partition
+goes on; it is encoded as JSON, so that a checkpoint outlives a renamed class. Flink jobs need
+``--finish_bundle_before_checkpointing``.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import apache_beam as beam
+from apache_beam.coders import Coder
+from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
+from apache_beam.transforms.core import RestrictionProvider
+from apache_beam.utils.timestamp import Duration
+
+from features.online import SourcePosition
+from pipelines.kafka.reader import Positions, RoundReader
+from pipelines.kafka.start import start_positions
+from pipelines.records import Record
+from pipelines.settings import Kafka
+
+HOLD_S: Final = 0.5
+"""How long a call reads on before it hands over: output leaves only then."""
+RESUME_AFTER_S: Final = 0.1
+MAX_RECORDS: Final = 2_000
+MAX_BYTES: Final = 16 << 20
+
+Claim = tuple[SourcePosition, int]
+"""A partition, and the offset before which everything is done."""
+
+
+class GroupPositions:
+    """The restriction of a group: its partitions' next offsets; those not named begin by the start policy.
+
+    No mapping itself: Beam drops a residual that is falsy, and an empty one means "from the start".
+    """
+
+    def __init__(self, offsets: Mapping[SourcePosition, int] | None = None) -> None:
+        self.offsets: Positions = dict(offsets or {})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, GroupPositions) and self.offsets == other.offsets
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self.offsets.items()))
+
+    def __repr__(self) -> str:
+        return f"GroupPositions({self.offsets})"
+
+
+class GroupPositionsCoder(Coder):
+    """``[[topic id, topic, partition, offset], …]`` as JSON, sorted: equal positions have equal bytes."""
+
+    def encode(self, value: GroupPositions) -> bytes:
+        return json.dumps([[*p, offset] for p, offset in sorted(value.offsets.items())]).encode()
+
+    def decode(self, encoded: bytes) -> GroupPositions:
+        return GroupPositions({SourcePosition(t, n, p): offset for t, n, p, offset in json.loads(encoded)})
+
+    def is_deterministic(self) -> bool:
+        return True
+
+
+class GroupTracker(RestrictionTracker):
+    """Claims go forward within each partition until a split at 0, which leaves the rest to the residual."""
+
+    def __init__(self, restriction: GroupPositions) -> None:
+        self._restriction = restriction
+        self._next: Positions = dict(restriction.offsets)
+        self._stopped = False
+
+    def current_restriction(self) -> GroupPositions:
+        return self._restriction
+
+    def try_claim(self, position: Claim) -> bool:
+        """Whether what comes before ``position[1]`` is ours to give out. Raises ValueError backwards."""
+        if self._stopped:
+            return False
+        partition, offset = position
+        if offset < self._next.get(partition, 0):
+            raise ValueError(
+                f"{partition.topic}[{partition.partition}]: expected a claim of {self._next[partition]} or "
+                f"later, got {offset}; the reader went back inside a bundle"
+            )
+        self._next[partition] = offset
+        return True
+
+    def try_split(self, fraction_of_remainder: float) -> tuple[GroupPositions, GroupPositions] | None:
+        """A checkpoint at what is claimed, for any fraction: an endless rest has no middle."""
+        if self._stopped:
+            return None
+        self._stopped = True
+        return self._restriction, GroupPositions(self._next)
+
+    def check_done(self) -> bool:
+        if not self._stopped:
+            raise ValueError("reader group: expected a call to end by deferring the rest, got none; a bug")
+        return True
+
+    def current_progress(self) -> RestrictionProgress:
+        return RestrictionProgress(fraction=1.0 if self._stopped else 0.0)
+
+    def is_bounded(self) -> bool:
+        return False
+
+
+class _GroupProvider(RestrictionProvider):
+    def initial_restriction(self, element: int) -> GroupPositions:
+        return GroupPositions()
+
+    def create_tracker(self, restriction: GroupPositions) -> GroupTracker:
+        return GroupTracker(restriction)
+
+    def restriction_coder(self) -> Coder:
+        return GroupPositionsCoder()
+
+    def restriction_size(self, element: int, restriction: GroupPositions) -> int:
+        return 1
+
+    def truncate(self, element: int, restriction: GroupPositions) -> None:
+        """On drain: read nothing more."""
+
+
+class ReadEvents(beam.PTransform[Any, Any]):
+    """Every record of the topics, for ever, at least once; positions live in the runner's checkpoints.
+
+    ``starts`` are the offsets to begin at where the runner has no checkpoint (stored positions, rewound);
+    partitions without one follow ``kafka.start``, and those found later begin at their first offset.
+    """
+
+    def __init__(
+        self,
+        kafka: Kafka,
+        topics: Iterable[str],
+        groups: int,
+        starts: Mapping[SourcePosition, int] | None = None,
+    ) -> None:
+        super().__init__()
+        self._groups = groups
+        self._fn = ReadGroupFn(kafka, tuple(topics), groups, dict(starts or {}))
+
+    def expand(self, begin: Any) -> Any:
+        return begin | "Groups" >> beam.Create(range(self._groups)) | "Read" >> beam.ParDo(self._fn)
+
+
+_idle: dict[str, RoundReader] = {}
+_lock: Final = threading.Lock()
+"""Readers between two calls, by group: runners make and drop DoFn instances by the hundred."""
+
+
+class ReadGroupFn(beam.DoFn):
+    """Group number → its records. Settings travel in the pipeline by reference to secrets only."""
+
+    def __init__(
+        self,
+        kafka: Kafka,
+        topics: tuple[str, ...],
+        groups: int,
+        starts: Positions,
+        open_reader: Callable[[Kafka, Iterable[str], tuple[int, int]], RoundReader] = RoundReader,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._kafka = kafka
+        self._topics = topics
+        self._groups = groups
+        self._starts = starts
+        self._open = open_reader
+        self._clock = clock
+
+    @beam.DoFn.unbounded_per_element()  # type: ignore[untyped-decorator]
+    def process(
+        self,
+        group: int,
+        tracker: Any = beam.DoFn.RestrictionParam(_GroupProvider()),  # noqa: B008 - Beam's way to ask for it
+    ) -> Iterator[Record]:
+        name = f"{self._kafka!r} {self._topics} {group}/{self._groups}"
+        with _lock:
+            reader = _idle.pop(name, None)
+        try:
+            reader = reader or self._open(self._kafka, self._topics, (group, self._groups))
+            self._place(reader, tracker.current_restriction())
+            yield from self._read(reader, tracker)
+        except BaseException:  # also when the runner drops the generator: its position is unknown
+            if reader is not None:
+                reader.close()
+            raise
+        with _lock:
+            _idle[name] = reader
+
+    def _place(self, reader: RoundReader, restriction: GroupPositions) -> None:
+        """Go on where the restriction says, which is where a reused reader mostly is."""
+        now = reader.positions()
+        wanted = {p: restriction.offsets[p] for p in reader.assigned() if p in restriction.offsets}
+        if fresh := [p for p in reader.assigned() if p not in wanted and p not in now]:
+            wanted |= self._beginnings(reader, fresh, resumed=bool(restriction.offsets))
+        reader.seek({p: offset for p, offset in wanted.items() if now.get(p) != offset})
+
+    def _beginnings(self, reader: RoundReader, fresh: list[SourcePosition], resumed: bool) -> Positions:
+        if resumed:  # partitions that were added while no reader ran
+            return reader.offsets_of("earliest", fresh)
+        policy = start_positions(self._kafka, reader, self._starts, self._starts)
+        return {p: policy[p] for p in fresh}
+
+    def _read(self, reader: RoundReader, tracker: Any) -> Iterator[Record]:
+        until_s, count = self._clock() + HOLD_S, 0
+        while self._clock() < until_s and count < MAX_RECORDS:
+            left_ms = max(1, int((until_s - self._clock()) * 1000))
+            for record in reader.poll(MAX_RECORDS - count, MAX_BYTES, left_ms):
+                partition = SourcePosition(record.topic_id, record.topic, record.partition)
+                if not tracker.try_claim((partition, record.offset + 1)):
+                    return  # the runner took the rest; the next call seeks back to it
+                count += 1
+                yield record
+        for claim in reader.positions().items():  # transaction markers, and partitions without records
+            if not tracker.try_claim(claim):
+                return
+        tracker.defer_remainder(Duration(seconds=RESUME_AFTER_S))
