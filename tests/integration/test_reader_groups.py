@@ -1,0 +1,49 @@
+"""The endless source over a real Kafka, driven as a runner drives it: call, checkpoint, call again."""
+
+from __future__ import annotations
+
+import pytest
+from apache_beam.runners.sdf_utils import RestrictionTrackerView, ThreadsafeRestrictionTracker
+
+from pipelines.kafka.groups import GroupPositions, GroupPositionsCoder, GroupTracker, ReadGroupFn, _idle
+from pipelines.records import Record
+from pipelines.settings import Kafka
+from tests.kafka_reading import numbered, send, values
+from tests.kafka_server import KafkaServer
+
+pytestmark = pytest.mark.integration
+
+
+def call(kafka: Kafka, topic: str, group: int, checkpoint: bytes) -> tuple[list[Record], bytes]:
+    """One process call from a checkpoint's bytes to the next checkpoint's."""
+    coder = GroupPositionsCoder()
+    tracker = ThreadsafeRestrictionTracker(GroupTracker(coder.decode(checkpoint)))
+    records = list(ReadGroupFn(kafka, (topic,), 2, {}).process(group, RestrictionTrackerView(tracker)))
+    status = tracker.deferred_status()
+    assert status is not None
+    return records, coder.encode(status[0])
+
+
+def test_groups_read_every_record_once_from_checkpoint_to_checkpoint(kafka_server: KafkaServer) -> None:
+    kafka, topic = kafka_server.settings(), kafka_server.new_topic(4)
+    checkpoints = [GroupPositionsCoder().encode(GroupPositions())] * 2
+    read: list[Record] = []
+    for count in (300, 600, 900):
+        send(kafka, topic, numbered(300, start=count - 300))
+        for _ in range(20):  # a call gives what arrives within its hold
+            for group in range(2):
+                records, checkpoints[group] = call(kafka, topic, group, checkpoints[group])
+                assert {r.partition % 2 for r in records} <= {group}
+                read += records
+            if len(read) >= count:
+                break
+        if count == 600:  # a lost worker: the next call opens its readers anew
+            close_readers()
+    close_readers()
+    assert sorted(values(read)) == list(range(900))
+
+
+def close_readers() -> None:
+    for reader in _idle.values():
+        reader.close()
+    _idle.clear()
