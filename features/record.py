@@ -7,7 +7,7 @@ An average user touches few of the 64 tags and seldom every modality, so a recor
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Final
@@ -52,7 +52,7 @@ class Spaces:
     event: int
     profile: int
     taxonomy: int
-    older_taxonomies: frozenset[int] = frozenset()
+    older_taxonomies: frozenset[int] = field(default=frozenset(), repr=False)
     """Taxonomies whose slots mean the same in this one, which appended to them."""
 
     @classmethod

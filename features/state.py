@@ -66,7 +66,7 @@ class FoldPolicy:
     """Most records that a user's window holds, over all partitions."""
 
     def __post_init__(self) -> None:
-        if not all(0 < h < 1 << 32 for h in self.half_lives_s):
+        if len(self.half_lives_s) != 2 or not all(0 < h < 1 << 32 for h in self.half_lives_s):
             raise ValueError(f"half_lives_s: expected two of 1 to 2^32 - 1, got {self.half_lives_s}")
         if not 0 < self.window_offsets < SPAN:
             raise ValueError(f"window_offsets: expected 1 to {SPAN - 1}, got {self.window_offsets}")
@@ -93,7 +93,8 @@ def fold(states: States, user_index: Array, events: Array, policy: FoldPolicy, n
     """Fold events (EVENT_DTYPE [e]) of users ``user_index`` (int [e]) into their states.
 
     Pure: the input is untouched. Users with news get revision + 1 and
-    created = max(previous + 1, ``now_us``).
+    created = max(previous + 1, ``now_us``). An event that no state can take (see
+    :func:`features.outcome.foldable`) is INVALID and changes nothing.
 
     Raises:
         SpaceMismatchError: a state decays by other half-lives than the policy's.

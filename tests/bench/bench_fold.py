@@ -1,4 +1,4 @@
-"""CPU microseconds per event of unpack + fold + pack, as JSON.
+"""CPU microseconds per event of unpack + fold + pack, and per user of a profile, as JSON.
 
 python -m tests.bench.bench_fold [--events 500] [--users 300] [--window 50] [--rounds 40]
 """
@@ -13,10 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from features.schema import EVENT_DTYPE, NO_TAG
+from features.profile import profile_columns
+from features.schema import EMBEDDING_DIM, EVENT_DTYPE, NO_TAG
 from features.state import FoldPolicy, Spaces, empty_states, fold, fusion_inputs, pack, unpack
+from features.taxonomy import load_taxonomy
 
-SPACES = Spaces(event=1, profile=2, taxonomy=3)
+TAXONOMY = load_taxonomy()
+HEX = "ab" * 32, "cd" * 32
+SPACES = Spaces.of(*HEX, TAXONOMY)
 POLICY = FoldPolicy()
 START_US = 1_750_000_000_000_000
 
@@ -69,10 +73,24 @@ def main() -> None:
         result = timed(fold, states, users, events, POLICY, START_US)
         timed(fusion_inputs, result.states, POLICY)
         records = timed(pack, result.states)
+    fused = np.zeros((args.users, EMBEDDING_DIM), np.float32)
+    for _ in range(args.rounds):
+        timed(profile_columns, result.states, fused, TAXONOMY, *HEX)
     median = {name: round(float(np.median(times)), 2) for name, times in took.items()}
+    per_user = round(median.pop("profile_columns") * args.events / args.users, 1)
     total = round(median["unpack"] + median["fold"] + median["pack"], 2)
     size = round(float(np.mean([len(r) for r in records])))
-    print(json.dumps({"us_per_event": total, **median, "record_bytes": size, **vars(args)}))
+    print(
+        json.dumps(
+            {
+                "us_per_event": total,
+                **median,
+                "profile_us_per_user": per_user,
+                "record_bytes": size,
+                **vars(args),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -105,7 +105,13 @@ def test_windows_depend_on_what_was_met_and_not_on_the_way_there() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"window_offsets": 0}, {"window_offsets": 1 << 36}, {"window_entries": 0}, {"half_lives_s": (0, 1)}],
+    [
+        {"window_offsets": 0},
+        {"window_offsets": 1 << 36},
+        {"window_entries": 0},
+        {"half_lives_s": (0, 1)},
+        {"half_lives_s": (1, 2, 3)},
+    ],
 )
 def test_a_policy_that_cannot_work_is_refused_by_name(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(wrong))}: expected"):
