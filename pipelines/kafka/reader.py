@@ -121,8 +121,15 @@ class RoundReader:
         taken: list[Record] = []
         taken_bytes = 0
         while len(taken) < max_records:
-            if not self._waiting and not self._fetch(max_records - len(taken), 0 if taken else timeout_ms):
-                break
+            try:
+                if not self._waiting and not self._fetch(
+                    max_records - len(taken), 0 if taken else timeout_ms
+                ):
+                    break
+            except KafkaFailureError:
+                if not taken:
+                    raise
+                break  # what is taken goes out first; the next poll meets the failure again
             raw = self._waiting[0]
             size = max(raw.serialized_key_size, 0) + max(raw.serialized_value_size, 0)
             size += max(raw.serialized_header_size, 0)
