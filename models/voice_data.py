@@ -128,15 +128,15 @@ def make_noise(samples: int, rng: np.random.Generator) -> Wave:
 def _music(t: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """Notes of a scale, each with overtones and a decay, two voices."""
     sound = np.zeros_like(t)
+    overtones = np.arange(1, 6)[:, None]
     for _ in range(2):
-        start, beat = 0.0, rng.uniform(0.12, 0.5)
-        while t.size and start < t[-1]:
+        beat = rng.uniform(0.12, 0.5)
+        for start in np.arange(0.0, len(t) / RATE_HZ, beat):
             pitch = 110 * 2 ** (rng.choice(_MAJOR) / 12 + rng.integers(0, 2))
-            on = np.clip(t - start, 0, None)
-            envelope = (t >= start) * np.exp(-on / rng.uniform(0.1, 0.6))
-            for k in range(1, 6):
-                sound += envelope * np.sin(2 * np.pi * pitch * k * on) / k ** rng.uniform(0.8, 2)
-            start += beat
+            at = slice(int(start * RATE_HZ), int(start * RATE_HZ) + RATE_HZ)  # a second; the rest is faint
+            on = t[at] - start
+            waves = np.sin(2 * np.pi * pitch * overtones * on) / overtones ** rng.uniform(0.8, 2)
+            sound[at] += np.exp(-on / rng.uniform(0.1, 0.6)) * waves.sum(0)
     return sound
 
 
@@ -167,7 +167,7 @@ def _long_enough(wave: Wave) -> Wave:
 
 
 def pad_mels(mels: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """→ float32 [n, MELS, longest] with zeros after each end, a multiple of FRAME_STEP wide, int64 [n] frames."""
+    """→ float32 [n, MELS, longest] with zeros after each end, int64 [n]; frames: a multiple of FRAME_STEP."""
     counts = torch.tensor([m.shape[1] for m in mels])
     padded = torch.zeros(len(mels), MELS, -(-int(counts.max()) // FRAME_STEP) * FRAME_STEP)
     for row, mel in zip(padded, mels, strict=True):

@@ -9,8 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 import soxr
-import torch
-import torch.nn.functional as F
 
 from models.encoder import ContentError
 from models.sniff import sniff_format
@@ -121,6 +119,7 @@ def _frame_power(wave: npt.NDArray[np.floating], frame: int) -> npt.NDArray[np.f
 
 
 _FFT, _HOP = 512, 128
+_WINDOW: Final = np.hanning(_FFT + 1)[:-1].astype(np.float32)
 _QUIET_SHARE: Final = 0.15  # of the frames: taken as noise alone
 _QUIET_DB: Final = 12.0  # they must lie that far below the loud ones, or the clip is speech throughout
 _OVERSUBTRACT: Final = 2.0  # of the noise power (Berouti et al. 1979)
@@ -134,20 +133,40 @@ def denoise(wave: Wave) -> Wave:
     """
     if len(wave) < 8 * _FFT:
         return wave
-    with torch.inference_mode():
-        window = torch.hann_window(_FFT)
-        spectrum = torch.stft(torch.from_numpy(wave), _FFT, _HOP, window=window, return_complex=True)
-        power = spectrum.abs().square()
-        level = power.mean(0)
-        order = level.argsort()
-        quiet = order[: max(int(_QUIET_SHARE * len(order)), 4)]
-        loud = order[-max(len(order) // 10, 1) :]
-        if level[quiet].mean() * 10 ** (_QUIET_DB / 10) > level[loud].mean():
-            return wave
-        noise = power[:, quiet].mean(1, keepdim=True)
-        gain = (1 - _OVERSUBTRACT * noise / power.clamp_min(1e-12)).clamp(_FLOOR, 1.0)
-        gain = F.avg_pool2d(gain[None, None], 3, 1, 1, count_include_pad=False)[0, 0].sqrt()
-        return torch.istft(spectrum * gain, _FFT, _HOP, window=window, length=len(wave)).numpy()
+    padded = np.pad(wave, _FFT // 2, mode="reflect")
+    spectrum = np.fft.rfft(np.lib.stride_tricks.sliding_window_view(padded, _FFT)[::_HOP] * _WINDOW)
+    power = np.square(spectrum.real) + np.square(spectrum.imag)
+    level = power.mean(1)
+    order = np.argsort(level)
+    quiet = order[: max(int(_QUIET_SHARE * len(order)), 4)]
+    loud = order[-max(len(order) // 10, 1) :]
+    if level[quiet].mean() * 10 ** (_QUIET_DB / 10) > level[loud].mean():
+        return wave
+    noise = power[quiet].mean(0)
+    gain = np.clip(1 - _OVERSUBTRACT * noise / np.maximum(power, 1e-12), _FLOOR, 1)
+    gain = _smooth(_smooth(gain).T).T
+    frames = np.fft.irfft(spectrum * np.sqrt(gain), _FFT)
+    inner = slice(_FFT // 2, _FFT // 2 + len(wave))  # what was padded ends here, and with it frames of zeros
+    windows = _overlap_add(np.broadcast_to(_WINDOW**2, frames.shape))
+    return np.asarray(_overlap_add(frames * _WINDOW)[inner] / windows[inner], dtype=np.float32)
+
+
+def _smooth(x: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Mean of each row and its neighbours: without it single bins would ring (musical noise)."""
+    total, count = x.copy(), np.full((len(x), 1), 3.0, np.float32)
+    total[1:] += x[:-1]
+    total[:-1] += x[1:]
+    count[[0, -1]] = 2
+    return total / count
+
+
+def _overlap_add(frames: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """[n, _FFT] frames, _HOP apart → their sum, [samples]."""
+    parts = _FFT // _HOP
+    total = np.zeros((len(frames) + parts - 1, _HOP), np.float32)
+    for k in range(parts):
+        total[k : k + len(frames)] += frames[:, k * _HOP : (k + 1) * _HOP]
+    return total.ravel()
 
 
 _TRIM_DB: Final = 30.0
