@@ -24,7 +24,6 @@ from features.online.values import timestamp
 from features.schema import PROFILE_FIELDS
 
 STATE: Final = b"portrait:state"
-REVISION: Final = b"portrait:revision"
 
 MAX_BATCH_USERS: Final = 500
 MAX_BATCH_BYTES: Final = 4_000_000

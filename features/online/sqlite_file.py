@@ -61,13 +61,13 @@ class SqliteFile:
             self._before_fork += self._opened
             self._forget()
         connection: _Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = self._open()
-        elif self._identity != _identity(self.path):
+        if self._identity is not None and self._identity != _identity(self.path):
             raise StoreError(
                 f"{self.where}: expected the file that was opened, got another one or none; "
-                "start again after feast teardown or a restored copy"
+                "start again after a file was removed or restored"
             )
+        if connection is None:
+            connection = self._local.connection = self._open()
         return connection
 
     def transaction(self, what: str) -> AbstractContextManager[sqlite3.Connection]:
@@ -93,10 +93,10 @@ class SqliteFile:
 
     @contextmanager
     def errors(self, what: str) -> Iterator[None]:
-        """SQLite errors as StoreError."""
+        """Errors of SQLite and of the file system as StoreError."""
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise StoreError(
                 f"{self.where}: expected to {what}, got {type(error).__name__}: {error}; "
                 "check its folder, its rights and the space left"

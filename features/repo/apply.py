@@ -32,8 +32,7 @@ user, profiles, user_profile, user_modalities, profile, profile_card = profile_o
 ''')
 
 _SQLITE_ALTERNATIVE: Final = f"""
-  # One machine: the file below. Several, or more than a few hundred events a second: Redis, with
-  # appendonly yes and maxmemory-policy noeviction:
+  # A file serves one machine. For several, use Redis with appendonly yes and maxmemory-policy noeviction:
   # type: {REDIS_TYPE}
   # connection_string: localhost:6379,password=${{REDIS_PASSWORD}}   # or with ssl=true
 """

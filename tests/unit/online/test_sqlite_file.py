@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -57,7 +58,21 @@ def test_a_file_that_was_removed_while_open_is_an_error_not_a_loss(tmp_path: Pat
     (tmp_path / "online.db").unlink()
     with pytest.raises(StoreError, match="expected the file that was opened, got another one or none"):
         store.compare_and_set([write_of("ann", 1)])
+    (refused,) = ThreadPoolExecutor(1).map(refusal, [store])
+    assert "expected the file that was opened" in refused
+    assert not (tmp_path / "online.db").exists()
     store.close()
+
+
+def refusal(store: SqliteProfiles) -> str:
+    with pytest.raises(StoreError) as raised:
+        store.read_states(["ann"])
+    return str(raised.value)
+
+
+def test_a_folder_that_cannot_be_made_is_a_store_error(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file where the folder should be")
+    assert "FileExistsError" in refusal(SqliteProfiles("shop", tmp_path / "data" / "online.db"))
 
 
 def test_a_file_that_is_no_database_is_an_error_with_its_name(tmp_path: Path) -> None:
