@@ -23,8 +23,9 @@ MAX_ASPECT_CHARS: Final = 4_000
 """Aspects are looked for in the beginning of longer texts."""
 NEGATION_REACH: Final = 2
 
-_UNBROKEN: Final = re.compile(r"\S{200}")
-"""spaCy's tokenizer is quadratic in the length of what no space divides."""
+MAX_UNBROKEN: Final = 200
+"""spaCy's tokenizer is quadratic in the length of what no space divides: longer runs are divided first."""
+_UNBROKEN: Final = re.compile(rf"\S{{{MAX_UNBROKEN}}}")
 _CLAUSE_END: Final = frozenset("，。！？；、,.!?;:：…~～\n|()（）")
 _CLAUSE_WORDS: Final = {"en": frozenset({"but", "however", "although", "though"}), "zh": frozenset()}
 
@@ -65,7 +66,7 @@ def aspects_of(text: str, lang: str) -> dict[str, int]:
     if lang not in _CLAUSE_WORDS:
         return {}
     pipeline = _pipeline(lang)
-    doc = pipeline.nlp.make_doc(_UNBROKEN.sub(r"\g<0> ", text[:MAX_ASPECT_CHARS]))
+    doc = pipeline.nlp.make_doc(divide_runs(text[:MAX_ASPECT_CHARS]))
     aspects: list[tuple[int, int, int]] = []
     judgements: list[tuple[int, int, int]] = []
     for key, start, end in pipeline.matcher(doc):
@@ -75,11 +76,21 @@ def aspects_of(text: str, lang: str) -> dict[str, int]:
         return {}
     words = [token.lower_ for token in doc]
     clause = _clauses(words, lang)
+    judgements = [j for j in judgements if not any(_inside(j, a) for a in aspects)]
     opinion = _opinions(_longest(judgements), words, clause, pipeline.stop_words)
     sums: dict[int, int] = {}
     for start, _, kind in aspects:
         sums[kind] = sums.get(kind, 0) + _sign(opinion.get(clause[start], 0))
     return {ASPECTS[kind]: _sign(total) for kind, total in sorted(sums.items())}
+
+
+def divide_runs(text: str) -> str:
+    """A space after every MAX_UNBROKEN characters that have none.
+
+    >>> max(map(len, divide_runs("!" * 1000).split()))
+    200
+    """
+    return _UNBROKEN.sub(r"\g<0> ", text)
 
 
 def _clauses(words: list[str], lang: str) -> list[int]:
@@ -89,6 +100,11 @@ def _clauses(words: list[str], lang: str) -> list[int]:
         clause += word in _CLAUSE_END or word in joints
         numbers.append(clause)
     return numbers
+
+
+def _inside(part: tuple[int, int, int], whole: tuple[int, int, int]) -> bool:
+    """Whether a match is a piece of a longer one: the 快 (fast) of 快递 (courier) judges nothing."""
+    return whole[0] <= part[0] and part[1] <= whole[1] and part[1] - part[0] < whole[1] - whole[0]
 
 
 def _longest(matches: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:

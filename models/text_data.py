@@ -22,7 +22,7 @@ from models.text_language import is_mostly_han
 
 DEFAULT_SPEC: Final = Path(__file__).with_name("dataset.yaml")
 PHRASES_PATH: Final = Path(__file__).with_name("phrases.yaml")
-FOLDS: Final = 3
+FOLDS: Final = 4
 PHRASES_PER_CATEGORY: Final = 240
 
 Ints = npt.NDArray[np.int64]

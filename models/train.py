@@ -1,10 +1,11 @@
 """Train what ships: ``portrait train --data DIR [--only text|image|voice|fusion] [--out DIR]``.
 
-Fixed seeds and two CPU threads (the shipped weights were made so): one machine gives the same bytes again.
+Fixed seeds and one CPU thread (the shipped weights were made so): one machine gives the same bytes again.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ Progress = Callable[[str], None]
 
 TRAINABLE: Final = ("text", "image", "voice", "fusion")
 """In the order that a full training takes: fusion reads what the encoders say."""
-THREADS: Final = 2
+THREADS: Final = 1
 
 
 class TrainingError(UsageError):
@@ -50,10 +51,25 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)
+    told = _Told(progress)
+    logging.getLogger("models").addHandler(told)
+    logging.getLogger("models").setLevel(logging.INFO)
     try:
         return {part: _train_part(part, data, out, progress) for part in TRAINABLE if only in (None, part)}
     finally:
+        logging.getLogger("models").removeHandler(told)
         torch.set_num_threads(before)
+
+
+class _Told(logging.Handler):
+    """Hands what training logs to the progress of the command."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(logging.INFO)
+        self._progress = progress
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._progress(record.getMessage())
 
 
 def _train_part(part: str, data: Path, out: Path, progress: Progress) -> dict[str, Any]:

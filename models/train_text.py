@@ -2,7 +2,7 @@
 
 The network is fitted on evidence *out of fold*: each training text is read by tables that have not seen
 it, so that it learns how far evidence can be trusted. Development texts stop it, calibrate it and set
-the thresholds; test texts only judge.
+the thresholds, on such evidence too; so the tables that ship may learn from both. Test texts only judge.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from models import checkpoint, space
 from models.averaging import as_shipped, blend
 from models.calibration import fit_temperature, fit_threshold
 from models.heads import Head
-from models.judge_text import judge, logits_of
+from models.judge_text import judge
 from models.text import SCRIPTS, TextNetwork, config_of
 from models.text_data import FOLDS, NONE, TextRows, read_texts
 from models.text_features import BUCKETS, gram_weights, hash_ngrams
@@ -35,10 +35,19 @@ Progress = Callable[[str], None]
 Floats = npt.NDArray[np.float32]
 
 SEED: Final = 11
-REGULARISATION: Final = {"han": 0.5, "latin": 0.3}
-"""C of liblinear, of the scripts; chosen on development texts."""
+REGULARISATION: Final = {
+    ("topics", "han"): 0.5,
+    ("topics", "latin"): 0.3,
+    ("mood", "han"): 1.0,
+    ("mood", "latin"): 0.5,
+}
+"""C of liblinear."""
+RARITY_POWER: Final = {"topics": 0.5, "mood": 1.0}
+"""How much rare n-grams weigh: the power of their inverse document frequency."""
 EPOCHS: Final = 10
 BATCH: Final = 512
+MIN_STEPS: Final = 200
+"""Small folders take more epochs, so that the network leaves its start."""
 SPACE_WEIGHT: Final = 0.7
 COVERAGE: Final = {"category": 0.97, "sentiment": 1.0}
 """Least share of known development texts on which a head speaks; 0.99 for the others."""
@@ -63,7 +72,9 @@ def train_text(data: Path, out: Path, taxonomy: Taxonomy, progress: Progress) ->
     network = TextNetwork({s: len(c) for s, c in columns.items()}, {h: len(n) for h, n in _heads(rows)})
     evidence = _wide(rows, columns, network, progress)
     network = as_shipped(_deep(rows, evidence, network, progress))
-    heads = _calibrate(rows, scripts, logits_of(network, rows, "dev"))
+    with torch.inference_mode():
+        logits = {h: x.numpy() for h, x in network(evidence[rows.where("dev")])[1].items()}
+    heads = _calibrate(rows, scripts, logits)
     figures = judge(rows, scripts, heads, network) | {"seed": SEED}
     config = config_of(columns, {n: h.to_config() for n, h in heads.items()}, scripts, figures)
     checkpoint.save(out, network.state_dict(), config)
@@ -96,13 +107,13 @@ def _columns(rows: TextRows, scripts: Mapping[str, str], script: str) -> list[tu
 def _wide(
     rows: TextRows, columns: Mapping[str, list[tuple[str, str]]], network: TextNetwork, progress: Progress
 ) -> Tensor:
-    """Fit the tables into ``network``; evidence of every row, out of fold for the training rows."""
+    """Fit the tables into ``network``; evidence of every row, out of fold for all but the test rows."""
     evidence = torch.zeros(len(rows.texts), network.evidence_width)
     for script in SCRIPTS:
         mine = np.flatnonzero(rows.han == (script == "han"))
         topics, mood = _sparse([rows.texts[i] for i in mine])
-        train = rows.split[mine] == "train"
-        final = _fit_tables(rows, mine, train, topics, mood, columns[script], script)
+        known = rows.split[mine] != "test"
+        final = _fit_tables(rows, mine, known, topics, mood, columns[script], script)
         with torch.no_grad():
             getattr(network, f"topics_{script}").copy_(torch.from_numpy(final.topics))
             getattr(network, f"mood_{script}").copy_(torch.from_numpy(final.mood))
@@ -110,9 +121,9 @@ def _wide(
         margins = _margins(final, topics, mood)
         for fold in range(FOLDS):
             progress(f"text: {script} tables without fold {fold + 1} of {FOLDS}")
-            out = train & (rows.fold[mine] == fold)
+            out = known & (rows.fold[mine] == fold)
             if out.any():
-                held = _fit_tables(rows, mine, train & ~out, topics, mood, columns[script], script)
+                held = _fit_tables(rows, mine, known & ~out, topics, mood, columns[script], script)
                 margins[out] = _margins(held, topics[out], mood[out])
         evidence[mine] = network.assemble(torch.from_numpy(margins), script)
     return evidence
@@ -143,7 +154,7 @@ def _fit_tables(
     table = np.zeros((BUCKETS // 2, len(columns)), np.float32)
     fine = np.zeros((BUCKETS, 1), np.float32)
     bias = np.zeros(len(columns) + 1, np.float32)
-    rarity = {"topics": _rarity(topics[train]), "mood": _rarity(mood[train])}
+    rarity = {"topics": _rarity(topics[train], "topics"), "mood": _rarity(mood[train], "mood")}
     for head in sorted({head for head, _ in columns} | ({"sentiment"} & set(rows.names))):
         labels = rows.labels[head][mine]
         chosen = np.flatnonzero(train & (labels != NONE))
@@ -151,7 +162,9 @@ def _fit_tables(
             continue
         kind, grams = ("mood", mood) if head == "sentiment" else ("topics", topics)
         x = grams[chosen].multiply(rarity[kind]).tocsr()
-        classes, weights, offsets = _fit_head(x, labels[chosen], REGULARISATION[script], kind == "topics")
+        classes, weights, offsets = _fit_head(
+            x, labels[chosen], REGULARISATION[kind, script], kind == "topics"
+        )
         weights = (weights * rarity[kind]).T
         if head == "sentiment":
             fine[:, 0], bias[-1] = weights[:, 1], offsets[1]
@@ -182,10 +195,11 @@ def _fit_head(
     return classes, weights.astype(np.float32), offsets.astype(np.float32)
 
 
-def _rarity(grams: csr_matrix) -> Floats:
-    """Square root of the smoothed inverse document frequency, about 1 for what one text in 500 has."""
+def _rarity(grams: csr_matrix, kind: str) -> Floats:
+    """A power of the smoothed inverse document frequency, about 1 for what one text in 300 has."""
     n, frequency = grams.shape[0], np.bincount(grams.indices, minlength=grams.shape[1])
-    rarity: Floats = (np.sqrt(np.log((1 + n) / (1 + frequency)) + 1) / 2.5).astype(np.float32)
+    inverse = (np.log((1 + n) / (1 + frequency)) + 1) / 6.5
+    rarity: Floats = (inverse ** RARITY_POWER[kind]).astype(np.float32)
     return rarity
 
 
@@ -197,23 +211,26 @@ def _margins(tables: Tables, topics: csr_matrix, mood: csr_matrix) -> Floats:
 # --- the deep part ---------------------------------------------------------------------------------
 
 
+_TABLES: Final = ("topics", "mood", "bias")
+"""How the names of the wide part's parameters begin."""
+
+
 def _deep(rows: TextRows, evidence: Tensor, network: TextNetwork, progress: Progress) -> TextNetwork:
     """AdamW on the network above the tables, cosine schedule, running average; best epoch on dev."""
     rng = np.random.default_rng(SEED)
     _start_from_evidence(rows, network)
-    deep = [p for name, p in network.named_parameters() if not name.startswith(("topics", "mood", "bias"))]
+    deep = [p for name, p in network.named_parameters() if not name.startswith(_TABLES)]
     optimiser = torch.optim.AdamW(deep, lr=2e-3, weight_decay=0.02)
     train = np.flatnonzero(rows.where("train"))
     steps = max(1, len(train) // BATCH)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, 4e-3, total_steps=max(EPOCHS * steps, 20), pct_start=0.1
-    )
+    epochs = max(EPOCHS, -(-MIN_STEPS // steps))
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=epochs * steps, pct_start=0.1)
     labels = {head: torch.from_numpy(rows.labels[head]) for head in network.head_sizes}
     weights = {head: _class_weights(rows, head) for head in network.head_sizes}
     small = copy.deepcopy(network.cpu())
-    best, best_loss = copy.deepcopy(network), float("inf")
+    best, best_loss = small.state_dict(), float("inf")
     dev = torch.from_numpy(np.flatnonzero(rows.where("dev")))
-    for epoch in range(EPOCHS):
+    for epoch in range(epochs):
         for step, places in enumerate(np.array_split(rng.permutation(train), steps)):
             batch = torch.from_numpy(places)
             seen = evidence[batch]
@@ -226,9 +243,11 @@ def _deep(rows: TextRows, evidence: Tensor, network: TextNetwork, progress: Prog
         with torch.inference_mode():
             dev_loss = float(_loss(small, evidence[dev], {h: y[dev] for h, y in labels.items()}, weights))
         if dev_loss < best_loss:
-            best, best_loss = copy.deepcopy(small), dev_loss
-        progress(f"text: epoch {epoch + 1} of {EPOCHS}, development loss {dev_loss:.4f}")
-    return best
+            best_loss = dev_loss
+            best = {n: t if n.startswith(_TABLES) else t.clone() for n, t in small.state_dict().items()}
+        progress(f"text: epoch {epoch + 1} of {epochs}, development loss {dev_loss:.4f}")
+    small.load_state_dict(best)
+    return small
 
 
 def _start_from_evidence(rows: TextRows, network: TextNetwork) -> None:
