@@ -15,6 +15,7 @@ setup(
         "features.repo",
         "models",
         "pipelines",
+        "pipelines.kafka",
     ],
     package_data={
         "features": ["*.yaml", "py.typed"],
@@ -27,7 +28,7 @@ setup(
         "click>=8.1",
         "duckdb>=1.1",
         "feast[duckdb]==0.67.0",
-        "kafka-python[crc32c]>=3.0.12,<4",
+        "kafka-python[crc32c,lz4,snappy,zstd]>=3.0.12,<4",
         "librosa>=0.11,<0.12",
         "numpy>=1.26,<3",
         "pillow>=12",
@@ -43,6 +44,7 @@ setup(
         "soxr>=0.5",
         "spacy>=3.8,<3.9",
         "torch==2.13.*",
+        "urllib3>=2.2",
         "xxhash>=3.4",
     ],
     extras_require={

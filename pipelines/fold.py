@@ -204,6 +204,10 @@ def fold_events(events: Sequence[EncodedEvent], context: FoldContext) -> Folded:
     )
 
 
+_ALARMS: Final = {
+    Outcome.CONFLICT: "carry an id seen before with other content",
+    Outcome.INVALID: "hold numbers that no encoder gives",
+}
 _ROWS: Final = np.array([Outcome.APPLIED, Outcome.SEEN], np.uint8)
 
 
@@ -243,8 +247,8 @@ def _store(
 def _count(result: FoldResult, done: npt.NDArray[np.bool_], numbers: npt.NDArray[Any], now_us: int) -> None:
     for value, count in zip(*np.unique(result.outcome[done], return_counts=True), strict=True):
         metrics.EVENTS.labels(outcome=Outcome(value).name.lower()).inc(int(count))
-        if value == Outcome.CONFLICT:
-            _LOG.error("fold: %d events carry an id seen before with other content; they are dropped", count)
+        if value in _ALARMS:
+            _LOG.error("fold: %d events %s; they are dropped", count, _ALARMS[value])
     if shortened := result.counts.get("shortened", 0):
         metrics.WINDOW_ENTRIES_CUT.inc(shortened)
         _LOG.warning("fold: %d anti-replay entries were given up to fold.window_entries", shortened)
