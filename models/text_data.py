@@ -23,7 +23,9 @@ from models.text_language import is_mostly_han
 DEFAULT_SPEC: Final = Path(__file__).with_name("dataset.yaml")
 PHRASES_PATH: Final = Path(__file__).with_name("phrases.yaml")
 FOLDS: Final = 4
-PHRASES_PER_CATEGORY: Final = 240
+PHRASES_PER_CATEGORY: Final = 300
+GENERIC_PHRASES: Final = {"en": 3000, "zh": 60}
+"""Texts of no category: English files know clothing only, and would find it everywhere."""
 
 Ints = npt.NDArray[np.int64]
 NONE: Final = -1
@@ -113,16 +115,24 @@ def _category(row: Mapping[str, Any], columns: Mapping[str, str], taxonomy: Taxo
 
 
 def _phrases(taxonomy: Taxonomy) -> Iterator[_Row]:
-    """Short made texts for the categories that no file covers in one of the languages."""
+    """Short made texts for the categories that no file covers in a language, and for none of them."""
     phrases = yaml.safe_load(PHRASES_PATH.read_text(encoding="utf-8"))
     rng = np.random.default_rng(7)
     for lang, categories in phrases["nouns"].items():
         words, templates = phrases["templates"]["words"][lang], phrases["templates"][lang]
+        generic = phrases["generic"][lang]
         for category, nouns in categories.items():
             if category != OTHER and category not in taxonomy.first_level:
                 continue
             for _ in range(PHRASES_PER_CATEGORY):
                 noun, noun2 = rng.choice(nouns, 2)
                 chosen = {kind: str(rng.choice(options)) for kind, options in words.items()}
-                text = str(rng.choice(templates)).format(noun=noun, noun2=noun2, **chosen)
-                yield _Row("phrases", text, text, {"category": category})
+                sentence = str(rng.choice(templates)).format(noun=noun, noun2=noun2, **chosen)
+                yield _phrase([sentence, *rng.choice(generic, rng.integers(0, 3))], category, rng)
+        for _ in range(GENERIC_PHRASES[lang]):
+            yield _phrase([*rng.choice(generic, rng.integers(1, 5))], OTHER, rng)
+
+
+def _phrase(sentences: list[str], category: str, rng: np.random.Generator) -> _Row:
+    text = " ".join(sentences[i] for i in rng.permutation(len(sentences)))
+    return _Row("phrases", text, text, {"category": category})

@@ -5,6 +5,7 @@ Fixed seeds and one CPU thread (the shipped weights were made so): one machine g
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -55,7 +56,12 @@ def train(
     logging.getLogger("models").addHandler(told)
     logging.getLogger("models").setLevel(logging.INFO)
     try:
-        return {part: _train_part(part, data, out, progress) for part in TRAINABLE if only in (None, part)}
+        figures = {}
+        for part in TRAINABLE:
+            if only in (None, part):
+                figures[part] = _train_part(part, data, out, progress)
+                progress(f"{part}: on its test split {json.dumps(figures[part], ensure_ascii=False)}")
+        return figures
     finally:
         logging.getLogger("models").removeHandler(told)
         torch.set_num_threads(before)

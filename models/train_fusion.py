@@ -42,13 +42,29 @@ def train_fusion(
 
     ``taxonomy`` must map the spoken words: without it voice says nothing of categories.
     """
-    torch.manual_seed(SEED)
     pools = content_pools(data, encoders, taxonomy, progress)
     streams = read_streams(data, taxonomy)
     train = [tell(streams, "train", pools, taxonomy, seed) for seed in range(TELLINGS)]
     dev = tell(streams, "dev", pools, taxonomy, 100)
     progress(f"fusion: {sum(len(t.following) for t in train)} training moments, {len(dev.following)} to tune")
     prototypes = torch.from_numpy(space.category_prototypes(len(taxonomy.first_level)).copy())
+    prints = {modality: encoder.fingerprint for modality, encoder in encoders.items()}
+    state, config = fit_fusions(out, train, dev, prints, prototypes, progress)
+    figures = judge(out, train[0], tell(streams, "test", pools, taxonomy, 200), prototypes.numpy())
+    checkpoint.save(out, state, config | {"figures": figures})
+    return figures
+
+
+def fit_fusions(
+    out: Path,
+    train: list[Snapshots],
+    dev: Snapshots,
+    encoders: Mapping[str, str],
+    prototypes: Tensor,
+    progress: Progress,
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Fit both trained kinds and write them to ``out``; ``encoders`` is modality → fingerprint."""
+    torch.manual_seed(SEED)
     state: dict[str, Tensor] = {}
     networks: dict[str, nn.Module] = {"learned": LearnedFusion(), "attention": AttentionFusion()}
     for kind, network in networks.items():
@@ -60,13 +76,11 @@ def train_fusion(
         "preprocessing": "none",
         "space": space.SPACE_VERSION,
         "heads": {},
-        "encoders": {m: e.fingerprint for m, e in encoders.items()},
+        "encoders": dict(encoders),
         "figures": {},
     }
     checkpoint.save(out, state, config)
-    config["figures"] = judge(out, train[0], tell(streams, "test", pools, taxonomy, 200), prototypes.numpy())
-    checkpoint.save(out, state, config)
-    return dict(config["figures"])
+    return state, config
 
 
 def _say(progress: Progress, kind: str, message: str) -> None:

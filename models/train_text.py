@@ -38,8 +38,8 @@ SEED: Final = 11
 REGULARISATION: Final = {
     ("topics", "han"): 0.5,
     ("topics", "latin"): 0.3,
-    ("mood", "han"): 1.0,
-    ("mood", "latin"): 0.5,
+    ("mood", "han"): 0.4,
+    ("mood", "latin"): 0.2,
 }
 """C of liblinear."""
 RARITY_POWER: Final = {"topics": 0.5, "mood": 1.0}

@@ -1,0 +1,108 @@
+"""Training users for fusion: told anew from pools, weighted by age, split by user."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from features.schema import EMBEDDING_DIM, HALF_LIVES_S, Modality
+from features.taxonomy import load_taxonomy
+from models import space
+from models.fusion_data import tell, user_split
+from models.train_fusion import fit_fusions, judge
+
+TAXONOMY = load_taxonomy()
+PROTOTYPES = space.category_prototypes(len(TAXONOMY.first_level))
+SETS = {"text": "text_zh_online_shopping", "image": "img_grocery", "voice": "aud_dspspeech20"}
+DAY_MS = 86_400_000
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _pools(noise: float = 0.0) -> dict[tuple[str, str, str], np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        (dataset, category, split): space.unit(PROTOTYPES[i] + noise * rng.normal(size=(8, EMBEDDING_DIM)))
+        for dataset in SETS.values()
+        for i, category in enumerate(TAXONOMY.first_level)
+        for split in ("dev", "test")
+    }
+
+
+def _event(day: float, modality: str, category: str) -> dict[str, Any]:
+    return {"ts_ms": int(day * DAY_MS), "modality": modality, "dataset": SETS[modality], "category": category}
+
+
+def _user_of(split: str) -> str:
+    return next(user for user in map("u{}".format, range(1000)) if user_split(user) == split)
+
+
+def test_a_moment_holds_decayed_means_and_the_newest_event_before_it() -> None:
+    user = _user_of("train")
+    events = [
+        _event(0, "text", "books"),
+        _event(10, "text", "hotel"),
+        _event(15, "image", "fruit"),
+        {"ts_ms": 20 * DAY_MS, "category": "dairy"},
+    ]
+    moments = tell({user: events}, "train", _pools(), TAXONOMY, seed=0)
+    assert moments.following.tolist() == [TAXONOMY.first_level.index(c) for c in ("fruit", "dairy")]
+    assert moments.last.tolist() == [False, True]
+    assert moments.mask.tolist() == [[True, False, False, False], [True, True, False, False]]
+    books, hotel, fruit = (PROTOTYPES[TAXONOMY.first_level.index(c)] for c in ("books", "hotel", "fruit"))
+    for h, half_life_s in enumerate(HALF_LIVES_S):
+        expected = space.unit(
+            0.5 ** (20 * 86_400 / half_life_s) * books + 0.5 ** (10 * 86_400 / half_life_s) * hotel
+        )
+        np.testing.assert_allclose(moments.features[1, Modality.TEXT, h], expected, atol=1e-5)
+    np.testing.assert_allclose(moments.features[1, Modality.TEXT, -1], hotel, atol=1e-5)
+    np.testing.assert_allclose(moments.features[1, Modality.IMAGE], np.tile(fruit, (3, 1)), atol=1e-5)
+    np.testing.assert_array_equal(moments.features[0, Modality.IMAGE], 0)
+
+
+def test_only_the_users_of_a_split_are_told() -> None:
+    events = [_event(d, "voice", "books") for d in range(4)]
+    streams = {_user_of(split): events for split in ("train", "dev", "test")}
+    for split in ("train", "dev", "test"):
+        assert set(tell(streams, split, _pools(), TAXONOMY, 0).user.tolist()) == {_user_of(split)}
+
+
+def _streams(users: int) -> dict[str, list[dict[str, Any]]]:
+    rng = np.random.default_rng(1)
+    streams = {}
+    for u in range(users):
+        likes = rng.choice(TAXONOMY.first_level)
+        days = np.sort(rng.uniform(0, 60, 8))
+        streams[f"u{u}"] = [
+            _event(
+                day,
+                str(rng.choice(list(SETS))),
+                likes if rng.random() < 0.8 else str(rng.choice(TAXONOMY.first_level)),
+            )
+            for day in days
+        ] + [{"ts_ms": 61 * DAY_MS, "category": likes}]
+    return streams
+
+
+def test_what_is_learned_finds_a_planted_taste_and_trains_alike_twice(tmp_path: Path) -> None:
+    streams, pools = _streams(90), _pools(0.1)
+    train = [tell(streams, "train", pools, TAXONOMY, 0)]
+    dev, test = (tell(streams, s, pools, TAXONOMY, 1) for s in ("dev", "test"))
+    for name in ("a", "b"):
+        fit_fusions(tmp_path / name, train, dev, {}, torch.from_numpy(PROTOTYPES.copy()), print)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    figures = judge(tmp_path / "a", train[0], test, PROTOTYPES)
+    assert figures["fusion learned"]["by prototypes"]["ndcg"] > 0.9
+    assert figures["fusion learned"]["by prototypes"]["ndcg"] > figures["popular"]["ndcg"]
+    assert figures["users"] == len(set(test.user.tolist()))
