@@ -92,7 +92,7 @@ class MelOf:
     def __call__(self, wave: Wave) -> Mel:
         with torch.inference_mode():
             mel, counts = self._layer(*pad_waves([wave]))
-        return np.array(mel[0, :, : counts[0]], dtype=np.float32)
+        return np.asarray(mel[0, :, : counts[0]].numpy(), dtype=np.float32).copy()
 
 
 def disturb(wave: Wave, rng: np.random.Generator) -> Wave:
