@@ -33,7 +33,7 @@ from features.record import (
     unpack,
 )
 from features.schema import EVENT_DTYPE, HALF_LIVES_S, Kind
-from features.sums import add_events, add_heads, unit, wipe
+from features.sums import add_events, add_heads, parts_of_users, wipe
 from features.window import SPAN, Windows, join, open_windows, windows_of
 
 __all__ = [
@@ -259,13 +259,15 @@ def fusion_inputs(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """What the fusion head reads: float32 [n, 4, 3, 64] and the mask of modalities seen, bool [n, 4].
 
-    The three are the decayed means over both half-lives and the newest embedding, each of unit length, or
-    zeros where there is none.
+    The three are, for both half-lives, the modality's part of the user's decayed mean (all modalities
+    together sum up to the mean over all events, so a part's length says how much of it there is), and the
+    newest embedding, halved for every shorter half-life that it is behind the user's newest event. Zeros
+    where there is none.
 
     Raises:
         SpaceMismatchError: a state decays by other half-lives than the policy's.
     """
     _check_half_lives(states.head, policy)
     modality = states.head["modality"]
-    vectors = np.concatenate([modality["sum"], modality["newest"][:, :, None].astype(np.float32)], axis=2)
-    return unit(vectors), modality["count"] > 0
+    mask: npt.NDArray[np.bool_] = modality["count"] > 0
+    return parts_of_users(modality, mask, policy.half_lives_s), mask

@@ -258,6 +258,22 @@ def wipe(head: Array, user: Array | int) -> None:
         head[name][user] = np.zeros((), head.dtype[name].base)
 
 
+def parts_of_users(modality: Array, mask: Array, half_lives_s: tuple[int, int]) -> Array:
+    """float32 [n, 4, 3, 64]: what each modality adds to its user; see ``features.state.fusion_inputs``."""
+    newest_us = np.where(mask, modality["newest_us"], 0)
+    index = grid(newest_us, half_lives_s)
+    # sums of one user's modalities stand on different points of the grid: move them to the last one
+    shift = index.max(axis=1, keepdims=True) - index
+    weight = rescaled(modality["weight"], -shift) * mask[:, :, None]
+    total = np.maximum(weight.sum(axis=1), np.finfo(np.float64).tiny)[:, None, :, None]
+    means = rescaled(modality["sum"], -shift[..., None]) * mask[:, :, None, None] / total
+    behind_us = newest_us.max(axis=1, keepdims=True) - newest_us
+    fresh = np.exp2(-behind_us / (half_lives_s[0] * _US)) * mask
+    newest = modality["newest"].astype(np.float64) * fresh[..., None]
+    parts: Array = np.concatenate([means, newest[:, :, None]], axis=2).astype(np.float32)
+    return parts
+
+
 def unit(vectors: Array) -> Array:
     """float32: rows scaled to length one; zero rows stay zero.
 

@@ -1,13 +1,15 @@
 """One vector per user from what each modality says of them.
 
-Input of every kind: ``features`` [n, 4, 3, 64] (modality × [decayed mean of 10 days | of 40 days |
-newest event], unit length or zeros) and ``mask`` [n, 4] (modalities that are there). Output: unit
-vectors [n, 64] of the shared space; zeros for a user of no modality.
+Input of every kind: ``features`` [n, 4, 3, 64] and ``mask`` [n, 4] (modalities that are there), as
+``features.state.fusion_inputs`` gives them: per modality its part of the user's decayed mean of 10 days,
+of 40 days, and its newest event, the weaker the longer it lies behind the user's newest. Length is
+evidence: it says how much of the user a modality is. Output: unit vectors [n, 64] of the shared space;
+zeros for a user of no modality.
 
 ==============  ====================================================================================
-``learned``     weighted average plus what a small network adds to it; the default
-``attention``   average with weights that depend on the vectors themselves
-``average``     plain mean of the present modalities' three vectors
+``learned``     weighted sum of the parts plus what a small network adds to it; the default
+``attention``   sum of the parts with weights that depend on the vectors themselves
+``average``     plain sum of the parts: decayed means of all events, and the newest of each modality
 ``concat``      seeded random projection of all twelve: keeps inner products between users
                 (Johnson and Lindenstrauss 1984), but leaves the shared space: no prototype is near
 ==============  ====================================================================================
@@ -34,12 +36,14 @@ Bools = npt.NDArray[np.bool_]
 
 FusionKind = Literal["learned", "concat", "average", "attention"]
 KINDS: Final[tuple[str, ...]] = get_args(FusionKind)
-ARCHITECTURE: Final = "fusion-1"
+ARCHITECTURE: Final = "fusion-2"
 MODALITY_COUNT: Final = len(Modality)
 HORIZONS: Final = len(HALF_LIVES_S) + 1
-"""Vectors per modality: a decayed mean for each half-life, and the newest event."""
+"""Parts per modality: one of the decayed mean of each half-life, and the newest event."""
 HIDDEN: Final = 128
 _PROJECTION_SEED: Final = 77
+_SOFTPLUS_ONE: Final = 0.5413
+"""softplus of it is 1: training starts from the plain sum."""
 
 
 class FusionError(UsageError):
@@ -61,46 +65,45 @@ class Fusion(Protocol):
 
 
 class LearnedFusion(nn.Module):
-    """Weighted average of the present vectors, corrected by a two-layer network."""
+    """Weighted sum of the parts, corrected by a two-layer network."""
 
     def __init__(self) -> None:
         super().__init__()
         width = MODALITY_COUNT * HORIZONS * EMBEDDING_DIM + MODALITY_COUNT
-        self.weights = nn.Parameter(torch.zeros(MODALITY_COUNT, HORIZONS))
+        self.weights = nn.Parameter(torch.full((MODALITY_COUNT, HORIZONS), _SOFTPLUS_ONE))
         self.hidden = nn.Linear(width, HIDDEN)
+        self.dropout = nn.Dropout(0.3)
         self.out = nn.Linear(HIDDEN, EMBEDDING_DIM)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         """[n, 4, 3, 64], [n, 4] as 0 and 1 → [n, 64], not yet of unit length."""
-        shares = F.softplus(self.weights) * mask[:, :, None]
-        mean = (features * shares[..., None]).sum((1, 2)) / shares.sum((1, 2)).clamp_min(1e-6)[:, None]
+        total = (features * F.softplus(self.weights)[..., None]).sum((1, 2))
         hidden = F.relu(self.hidden(torch.cat((features.flatten(1), mask), 1)))
-        fused: Tensor = mean + self.out(hidden)
+        fused: Tensor = total + self.out(self.dropout(hidden))
         return fused
 
 
 class AttentionFusion(nn.Module):
-    """Average whose weights are a softmax over what a query finds in each vector."""
+    """Sum of the parts, each by a gate: how what it says agrees with the plain sum, through a learned map."""
 
     def __init__(self) -> None:
         super().__init__()
         self.place = nn.Parameter(torch.zeros(MODALITY_COUNT, HORIZONS))
         self.key = nn.Linear(EMBEDDING_DIM, EMBEDDING_DIM)
         self.query = nn.Linear(EMBEDDING_DIM, EMBEDDING_DIM)
+        nn.init.zeros_(self.query.weight)
+        nn.init.zeros_(self.query.bias)
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        """[n, 4, 3, 64], [n, 4] as 0 and 1 → [n, 64], not yet of unit length.
-
-        The query is the plain mean: what agrees with the others may weigh more, or less.
-        """
+        """[n, 4, 3, 64], [n, 4] as 0 and 1 → [n, 64], not yet of unit length."""
+        parts = features.flatten(1, 2)
         present = mask[:, :, None].expand(-1, -1, HORIZONS).flatten(1)
-        vectors = features.flatten(1, 2)
-        mean = (vectors * present[..., None]).sum(1) / present.sum(1).clamp_min(1)[:, None]
-        scores = (self.key(vectors) * self.query(mean)[:, None]).sum(2) + self.place.flatten()
-        shares = scores.masked_fill(present == 0, -1e9).softmax(1) * present
-        fused: Tensor = (vectors * shares[..., None]).sum(1)
+        query = self.query(F.normalize(parts.sum(1), dim=1))
+        scores = (self.key(F.normalize(parts, dim=2)) * query[:, None]).sum(2) + self.place.flatten()
+        gates = scores.masked_fill(present == 0, -1e9).softmax(1)
+        fused: Tensor = (parts * gates[..., None]).sum(1)
         return fused
 
 
@@ -127,10 +130,10 @@ class NetworkFusion:
 
 
 class AverageFusion:
-    """The mean of the present modalities, each the mean of its three vectors."""
+    """The sum of all parts."""
 
     kind = "average"
-    fingerprint = hashlib.sha256(b"fusion average 1").hexdigest()
+    fingerprint = hashlib.sha256(b"fusion average 2").hexdigest()
 
     def fuse(self, features: Floats, mask: Bools) -> Floats:
         """See :class:`Fusion`."""
@@ -142,7 +145,7 @@ class ConcatFusion:
     """A fixed random projection of the concatenated modalities."""
 
     kind = "concat"
-    fingerprint = hashlib.sha256(f"fusion concat 1 seed {_PROJECTION_SEED}".encode()).hexdigest()
+    fingerprint = hashlib.sha256(f"fusion concat 2 seed {_PROJECTION_SEED}".encode()).hexdigest()
 
     def __init__(self) -> None:
         width = MODALITY_COUNT * HORIZONS * EMBEDDING_DIM

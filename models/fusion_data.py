@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 
 from features.schema import EMBEDDING_DIM, HALF_LIVES_S, Modality
 from features.taxonomy import Taxonomy
-from models import space
 from models.encoder import OTHER, Encoder
 from models.fusion import HORIZONS, MODALITY_COUNT
 from models.image_data import load_images
@@ -174,13 +173,15 @@ def _snapshots_of(user: str, events: list[dict[str, Any]], vectors: Floats, taxo
     modality = np.array([Modality[e["modality"].upper()] for e in events[:-1]])
     features = np.zeros((len(moments), MODALITY_COUNT, HORIZONS, EMBEDDING_DIM), np.float32)
     for row, k in enumerate(moments):
+        age_s = times_s[k - 1] - times_s[:k]  # before the newest event, as states know no later time
+        for h, half_life_s in enumerate(HALF_LIVES_S):
+            weight = 0.5 ** (age_s / half_life_s)
+            for m in np.unique(modality[:k]):
+                mine = modality[:k] == m
+                features[row, m, h] = weight[mine] @ vectors[:k][mine] / weight.sum()
         for m in np.unique(modality[:k]):
-            mine = np.flatnonzero(modality[:k] == m)
-            age_s = times_s[k] - times_s[mine]
-            for h, half_life_s in enumerate(HALF_LIVES_S):
-                features[row, m, h] = (0.5 ** (age_s / half_life_s)) @ vectors[mine]
-            features[row, m, -1] = vectors[mine[-1]]
-    features = space.unit(features)
+            newest = np.flatnonzero(modality[:k] == m)[-1]
+            features[row, m, -1] = 0.5 ** (age_s[newest] / HALF_LIVES_S[0]) * vectors[newest]
     following = [taxonomy.first_level.index(events[k]["category"]) for k in moments]
     return Snapshots(
         features,

@@ -148,7 +148,9 @@ def judge(weights: Path, train: Snapshots, test: Snapshots, prototypes: Floats) 
         "popular": ranking(np.tile(popular, (len(last), 1)), wanted),
     }
     vectors: dict[str, Fuse] = {f"fusion {kind}": load_fusion(weights, kind).fuse for kind in KINDS}
-    vectors["newest events"] = lambda f, m: space.unit(f[:, :, -1].sum(1))
+    vectors["newest event"] = _newest_event
+    vectors["decayed mean, 10 days"] = lambda f, _: space.unit(f[:, :, 0].sum(1))
+    vectors["decayed mean, 40 days"] = lambda f, _: space.unit(f[:, :, 1].sum(1))
     for place, name in enumerate(MODALITIES[:3]):
         vectors[f"only {name}, fusion learned"] = _only(place, load_fusion(weights, "learned").fuse)
     for name, fuse in vectors.items():
@@ -159,6 +161,14 @@ def judge(weights: Path, train: Snapshots, test: Snapshots, prototypes: Floats) 
             "by linear classifier": ranking(scores, wanted),
         }
     return figures
+
+
+def _newest_event(features: Floats, mask: npt.NDArray[np.bool_]) -> Floats:
+    """The one newest event: the newest part of full length."""
+    newest = features[:, :, -1]
+    place = (newest * newest).sum(2).argmax(1)
+    vectors: Floats = newest[np.arange(len(newest)), place]
+    return vectors
 
 
 def _only(place: int, fuse: Fuse) -> Fuse:

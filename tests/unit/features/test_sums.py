@@ -108,19 +108,29 @@ def test_newest_is_the_later_event_and_among_simultaneous_ones_the_greater_key()
     np.testing.assert_array_equal(states.head["modality"]["newest"][0, 0], events["embedding"][1])
 
 
-def test_fusion_reads_unit_vectors_of_what_is_there_and_zeros_elsewhere() -> None:
-    text, old_text = (event(At(0, 1, 0, k, key=k), modality=Modality.TEXT) for k in (1, 2))
+def test_fusion_reads_what_each_modality_adds_and_zeros_elsewhere() -> None:
+    text, old_text, image = (
+        event(At(0, 1, 0, k, key=k), modality=m)
+        for k, m in ((1, Modality.TEXT), (2, Modality.TEXT), (3, Modality.IMAGE))
+    )
     text["event_time_us"], old_text["event_time_us"] = NOW_US, NOW_US - 30 * DAY_US
-    states = fold(nobody(2), np.zeros(2, np.int64), np.array([text, old_text]), POLICY, NOW_US).states
-    vectors, mask = fusion_inputs(states, POLICY)
-    assert vectors.shape == (2, 4, 3, 64)
-    assert vectors.dtype == np.float32
-    assert mask.tolist() == [[True, False, False, False], [False] * 4]
-    np.testing.assert_allclose(np.linalg.norm(vectors[0, 0], axis=-1), 1, rtol=1e-6)
-    assert not vectors[1].any()
-    assert not vectors[0, 1:].any()
-    similar = vectors[0, 0] @ text["embedding"].astype(np.float32)
-    assert similar[2] > similar[0] > similar[1]  # newest, ten days, forty days
+    image["event_time_us"] = NOW_US - 20 * DAY_US
+    events = np.array([text, old_text, image])
+    states = fold(nobody(2), np.zeros(3, np.int64), events, POLICY, NOW_US).states
+    parts, mask = fusion_inputs(states, POLICY)
+    assert parts.shape == (2, 4, 3, 64)
+    assert parts.dtype == np.float32
+    assert mask.tolist() == [[True, True, False, False], [False] * 4]
+    assert not parts[1].any()
+    assert not parts[0, 2:].any()
+    vectors = events["embedding"].astype(np.float64)
+    for h, half_life_days in enumerate((10, 40)):
+        weight = 0.5 ** (np.array([0, 30, 20]) / half_life_days)
+        mean = weight[:, None] * vectors / weight.sum()
+        np.testing.assert_allclose(parts[0, Modality.TEXT, h], mean[0] + mean[1], atol=1e-6)
+        np.testing.assert_allclose(parts[0, Modality.IMAGE, h], mean[2], atol=1e-6)
+    np.testing.assert_allclose(parts[0, Modality.TEXT, 2], vectors[0], atol=1e-6)
+    np.testing.assert_allclose(parts[0, Modality.IMAGE, 2], vectors[2] / 4, atol=1e-6)
 
 
 @pytest.mark.parametrize(

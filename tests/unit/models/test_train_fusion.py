@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from features.schema import EMBEDDING_DIM, HALF_LIVES_S, Modality
+from features.schema import EMBEDDING_DIM, EVENT_DTYPE, HALF_LIVES_S, NO_TAG, Modality
+from features.state import FoldPolicy, Spaces, empty_states, fold, fusion_inputs
 from features.taxonomy import load_taxonomy
 from models import space
 from models.fusion_data import tell, user_split
@@ -20,6 +21,7 @@ TAXONOMY = load_taxonomy()
 PROTOTYPES = space.category_prototypes(len(TAXONOMY.first_level))
 SETS = {"text": "text_zh_online_shopping", "image": "img_grocery", "voice": "aud_dspspeech20"}
 DAY_MS = 86_400_000
+START_US = 1_700_000_000_000_000
 
 
 @pytest.fixture(autouse=True)
@@ -62,13 +64,37 @@ def test_a_moment_holds_decayed_means_and_the_newest_event_before_it() -> None:
     assert moments.mask.tolist() == [[True, False, False, False], [True, True, False, False]]
     books, hotel, fruit = (PROTOTYPES[TAXONOMY.first_level.index(c)] for c in ("books", "hotel", "fruit"))
     for h, half_life_s in enumerate(HALF_LIVES_S):
-        expected = space.unit(
-            0.5 ** (20 * 86_400 / half_life_s) * books + 0.5 ** (10 * 86_400 / half_life_s) * hotel
-        )
-        np.testing.assert_allclose(moments.features[1, Modality.TEXT, h], expected, atol=1e-5)
-    np.testing.assert_allclose(moments.features[1, Modality.TEXT, -1], hotel, atol=1e-5)
-    np.testing.assert_allclose(moments.features[1, Modality.IMAGE], np.tile(fruit, (3, 1)), atol=1e-5)
+        weight = 0.5 ** (np.array([15, 5, 0]) * 86_400 / half_life_s)
+        text = (weight[0] * books + weight[1] * hotel) / weight.sum()
+        np.testing.assert_allclose(moments.features[1, Modality.TEXT, h], text, atol=1e-5)
+        np.testing.assert_allclose(moments.features[1, Modality.IMAGE, h], fruit / weight.sum(), atol=1e-5)
+    np.testing.assert_allclose(moments.features[1, Modality.TEXT, -1], 0.5**0.5 * hotel, atol=1e-5)
+    np.testing.assert_allclose(moments.features[1, Modality.IMAGE, -1], fruit, atol=1e-5)
     np.testing.assert_array_equal(moments.features[0, Modality.IMAGE], 0)
+
+
+def test_moments_are_what_the_fold_makes_of_the_same_events() -> None:
+    user = _user_of("train")
+    events = [
+        _event(d, m, c) for d, m, c in ((0, "text", "books"), (3, "voice", "hotel"), (50, "text", "fruit"))
+    ]
+    moments = tell(
+        {user: [*events, {"ts_ms": 51 * DAY_MS, "category": "dairy"}]}, "train", _pools(), TAXONOMY, 0
+    )
+    packed = np.zeros(3, EVENT_DTYPE)
+    packed["event_time_us"] = [START_US + e["ts_ms"] * 1000 for e in events]
+    packed["record_time_us"] = packed["event_time_us"]
+    packed["offset"] = packed["event_key"] = packed["content_key"] = range(1, 4)
+    packed["modality"] = [Modality[e["modality"].upper()] for e in events]
+    packed["tag"], packed["sentiment"] = NO_TAG, np.nan
+    packed["embedding"] = [PROTOTYPES[TAXONOMY.first_level.index(e["category"])] for e in events]
+    spaces, policy = Spaces(1, 2, 3), FoldPolicy()
+    states = fold(
+        empty_states(1, spaces), np.zeros(3, np.int64), packed, policy, int(packed["event_time_us"][-1])
+    ).states
+    features, mask = fusion_inputs(states, policy)
+    np.testing.assert_array_equal(moments.mask[-1], mask[0])
+    np.testing.assert_allclose(moments.features[-1], features[0], atol=1e-3)  # states keep fp16 embeddings
 
 
 def test_only_the_users_of_a_split_are_told() -> None:
