@@ -36,7 +36,7 @@ KEPT_ACCURACY: Final = 0.9
 
 
 def train_image(
-    data: Path, out: Path, epochs: int = 14, seed: int = 0, limit: int | None = None, device: str = "cpu"
+    data: Path, out: Path, epochs: int = 16, seed: int = 0, limit: int | None = None, device: str = "cpu"
 ) -> dict[str, Any]:
     """Train, calibrate on the development split, judge on the test split, write ``out``; → figures."""
     torch.manual_seed(seed)
@@ -230,7 +230,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, default=checkpoint.WEIGHTS_DIR / "image.safetensors")
-    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
