@@ -155,7 +155,7 @@ class ConcatFusion:
     def fuse(self, features: Floats, mask: Bools) -> Floats:
         """See :class:`Fusion`."""
         features, _ = _checked(features, mask)
-        return space.unit(features.reshape(len(features), -1) @ self._projection)
+        return space.unit(features.reshape(len(features), len(self._projection)) @ self._projection)
 
 
 def load_fusion(path: str | Path | None = None, kind: str = "learned", sha256: str | None = None) -> Fusion:
