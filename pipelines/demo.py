@@ -10,6 +10,7 @@ import json
 import logging
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ from pipelines.produce import produce_file
 from pipelines.settings import Settings, load_settings
 
 _MARK: Final = ".portrait-demo"
+_WIDTH: Final = 130
+"""Columns where the output is no terminal."""
 
 
 def run_demo(folder: Path, data: Path | None, users: int) -> None:
@@ -36,7 +39,7 @@ def run_demo(folder: Path, data: Path | None, users: int) -> None:
 
     Raises UsageError when the folder is not a demo's, or the data folder cannot be used.
     """
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     with quiet_libraries(), EmbeddedBroker() as broker:
         started_s = time.monotonic()
         settings, events = _prepare(folder, data, users, broker.bootstrap_servers)

@@ -50,6 +50,7 @@ class Worker:
             image=models.image,
             voice=models.voice,
             words=self.taxonomy.words,
+            taxonomy=self.taxonomy,
             threads=models.threads,
         )
         return {Modality[name.upper()]: encoder for name, encoder in loaded.items()}

@@ -159,7 +159,7 @@ def make_job(folder: Path, server: Any, *, redis: str | None = None, **settings:
         **settings,
     }
     overrides = [f"{key}={json.dumps(value)}" for key, value in values.items()]
-    return Job(folder, load_settings(folder / "portrait.yaml", overrides, {}), overrides)
+    return Job(folder, load_settings(folder / "portrait.yaml", overrides), overrides)
 
 
 def real_events(users: int) -> pa.Table:

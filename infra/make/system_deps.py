@@ -1,4 +1,4 @@
-"""What the integration tests need beside Python: say what is missing, or install it from Debian's packages."""
+"""What the integration tests need beside Python: say what is missing, or install Debian's packages."""
 
 import argparse
 import os
@@ -22,7 +22,10 @@ def missing() -> list[str]:
 def install(packages: list[str]) -> int:
     """apt-get as root; exit code of the first command that fails."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["apt-get", "update", "-q"], ["apt-get", "install", "-yq", "--no-install-recommends", *packages]):
+    for command in (
+        ["apt-get", "update", "-q"],
+        ["apt-get", "install", "-yq", "--no-install-recommends", *packages],
+    ):
         code = subprocess.run(command, env=environment, check=False).returncode  # noqa: S603
         if code:
             return code
