@@ -61,6 +61,7 @@ setup(
             "build>=1.2",
             "hypothesis>=6.100",
             "mypy>=1.13",
+            "polars>=1.20",
             "psutil>=5.9",
             "pytest>=8",
             "pytest-timeout>=2.3",

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from pipelines import __version__, shadowing
+from pipelines import __version__, logs, shadowing
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -26,6 +26,7 @@ def main() -> None:
         sys.exit(2)
     from features.errors import PortraitError
 
+    logs.configure()
     try:
         cli(standalone_mode=False)
     except click.exceptions.Exit as error:

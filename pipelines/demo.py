@@ -12,8 +12,6 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +21,7 @@ from rich.console import Console
 from features.errors import UsageError
 from features.history import query_hint
 from features.repo.apply import apply_repo
+from pipelines import logs, metrics
 from pipelines.broker import EmbeddedBroker
 from pipelines.demo_data import SAMPLE_EVENTS, joined_users_stream, sample_tastes, write_demo_taxonomy
 from pipelines.init import write_project
@@ -37,43 +36,44 @@ _WIDTH: Final = 130
 def run_demo(folder: Path, data: Path | None, users: int) -> None:
     """Run the demo in ``folder`` and show what it made; ``data``: on real content of so many users.
 
+    What was begun is removed when it is interrupted or fails.
+
     Raises UsageError when the folder is not a demo's, or the data folder cannot be used.
     """
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
-    with quiet_libraries(), EmbeddedBroker() as broker:
-        started_s = time.monotonic()
-        settings, events = _prepare(folder, data, users, broker.bootstrap_servers)
-        console.print(f"[bold]1[/] an embedded broker listens at {broker.bootstrap_servers[0]}")
-        sent = produce_file(events, settings)
-        console.print(f"[bold]2[/] sent {sent} events to reviews, images, voices")
-        _run(settings, sent, console)
-        console.print(
-            "[bold]4[/] registering the views with Feast and reading the profiles back through its SDK"
+    if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():
+        raise UsageError(
+            f"{folder}: expected an empty folder or an older demo's, got another; name one with --dir"
         )
-        apply_repo(settings.feature_repo)
-        _show(settings, data is None, console)
-        console.print(f"\ndone in {time.monotonic() - started_s:.0f} s; a look at one user again:")
-        user = _users(settings)[0]
-        console.print(f"  .venv/bin/portrait show -c {folder}/portrait.yaml {user}", highlight=False)
+    logs.configure(logging.WARNING)  # the picture tells of the progress
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    try:
+        with EmbeddedBroker() as broker:
+            _demonstrate(folder, data, users, broker.bootstrap_servers, console)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
-@contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Keep logs of libraries out of the picture; warnings of ours are told."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    for name in ("apache_beam", "feast", "kafka", "root"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    yield
+def _demonstrate(
+    folder: Path, data: Path | None, users: int, bootstrap: tuple[str, ...], console: Console
+) -> None:
+    started_s = time.monotonic()
+    settings, events = _prepare(folder, data, users, bootstrap)
+    console.print(f"[bold]1[/] an embedded broker listens at {bootstrap[0]}")
+    sent = produce_file(events, settings)
+    console.print(f"[bold]2[/] sent {sent} events to reviews, images, voices")
+    _run(settings, sent, console)
+    console.print("[bold]4[/] registering the views with Feast and reading the profiles back through its SDK")
+    apply_repo(settings.feature_repo)
+    shown = _show(settings, data is None, console)
+    console.print(f"\ndone in {time.monotonic() - started_s:.0f} s; a look at one user again:")
+    console.print(f"  .venv/bin/portrait show -c {folder}/portrait.yaml {shown}", highlight=False)
 
 
 def _prepare(
     folder: Path, data: Path | None, users: int, bootstrap: tuple[str, ...]
 ) -> tuple[Settings, Path]:
     """A fresh project in ``folder`` and the file of events to send."""
-    if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():
-        raise UsageError(
-            f"{folder}: expected an empty folder or an older demo's, got another; name one with --dir"
-        )
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / _MARK).touch()
@@ -111,6 +111,17 @@ def _run(settings: Settings, sent: int, console: Console) -> None:
         f"[bold]3[/] ran {progress.records} events in {progress.rounds} rounds and {took_s:.1f} s; "
         f"wrote {progress.files} parquet files"
     )
+    if rejected := _rejected():
+        told = ", ".join(f"{count} {reason}" for reason, count in sorted(rejected.items()))
+        console.print(
+            f"  rejected {sum(rejected.values())} bad ones ({told}): byte for byte in the dead-letter topics"
+        )
+
+
+def _rejected() -> dict[str, int]:
+    """Rejects of this process by reason."""
+    samples = (sample for metric in metrics.REJECTS.collect() for sample in metric.samples)
+    return {s.labels["reason"]: int(s.value) for s in samples if s.name.endswith("_total")}
 
 
 def _users(settings: Settings) -> list[str]:
@@ -124,7 +135,8 @@ def _users(settings: Settings) -> list[str]:
     return [row[0] for row in rows]
 
 
-def _show(settings: Settings, is_sample: bool, console: Console) -> None:
+def _show(settings: Settings, is_sample: bool, console: Console) -> str:
+    """Print the table, one profile and a query; the user of the profile."""
     from features.repo.read import read_profiles
     from pipelines.show import profile_page, users_table
 
@@ -137,3 +149,4 @@ def _show(settings: Settings, is_sample: bool, console: Console) -> None:
     console.print(profile_page(rows[0]))
     console.print(f"\nparquet: {settings.history.dir}/profiles and /events. A query to try (DuckDB):")
     console.print(f"  {query_hint(settings.history.dir)}", highlight=False, soft_wrap=True)
+    return users[0]

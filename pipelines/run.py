@@ -243,8 +243,7 @@ def source_topics(settings: Settings) -> list[str]:
 def run_rounds(
     settings: Settings, *, until_caught_up: bool, worker: tuple[int, int], metrics_port: int | None
 ) -> None:
-    """``portrait run``: set up logging, metrics and signals, then loop."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    """``portrait run``: set up metrics and signals, then loop."""
     if metrics_port:
         from prometheus_client import start_http_server
 
