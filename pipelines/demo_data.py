@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from features.errors import UsageError
-from features.taxonomy import DEFAULT_PATH, load_taxonomy
+from features.taxonomy import DEFAULT_PATH, VOICE_WORDS, load_taxonomy
 
 EVENT_FILE: Final = pa.schema(
     [
@@ -34,13 +34,9 @@ SAMPLE: Final = Path(__file__).with_name("sample")
 SAMPLE_EVENTS: Final = SAMPLE / "events.parquet"
 SAMPLE_TASTES: Final = SAMPLE / "tastes.json"
 
-_WORDS: Final = (
-    "数字", "语音", "语言", "识别", "中国", "总工", "北京", "背景", "上海", "商行", "复旦", "饭店",
-    "Speech", "Speaker", "Signal", "Process", "Print", "Open", "Close", "Project",
-)  # fmt: skip
 _FIRST_LEVEL: Final = [c.id for c in load_taxonomy().categories if c.parent is None]
 
-DEMO_WORDS: Final[Mapping[str, str]] = {word: _FIRST_LEVEL[i % 12] for i, word in enumerate(_WORDS)}
+DEMO_WORDS: Final[Mapping[str, str]] = {word: _FIRST_LEVEL[i % 12] for i, word in enumerate(VOICE_WORDS)}
 """Spoken word → category of the demo."""
 
 

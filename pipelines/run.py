@@ -149,7 +149,13 @@ class LocalRun:
 
     def _flush(self) -> None:
         """Parquet first, then the positions: mirrored in the store, then in the group."""
-        self.progress.files += len(self._history.flush())
+        try:
+            self.progress.files += len(self._history.flush())
+        except OSError as error:
+            raise PortraitError(
+                f"history.dir: expected to write {self._settings.history.dir}, got {error.strerror or error}; "
+                "make room or change the folder, then start again: nothing unwritten counts as done"
+            ) from error
         positions = self._reader.positions()
         if positions != self._done:
             self._store.write_positions(POSITIONS, positions)
