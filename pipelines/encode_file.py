@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rich.console import Console
 from rich.progress import Progress
 
 from features.errors import UsageError
@@ -44,7 +45,7 @@ def encode_file(
     heads = sorted(encoder.encode([]).heads)
     schema = _schema(file.schema_arrow.field(id_column), heads)
     with (
-        Progress(transient=True) as progress,
+        Progress(transient=True, console=Console(stderr=True)) as progress,
         pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
     ):
         task = progress.add_task(f"encoding {modality}", total=file.metadata.num_rows)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rich.console import Console
 from rich.progress import Progress
 
 from features.errors import UsageError
@@ -33,7 +34,7 @@ def produce_file(file: Path, settings: Settings) -> int:
     sender = Sender(settings.kafka)
     sent = 0
     try:
-        with Progress(transient=True) as progress:
+        with Progress(transient=True, console=Console(stderr=True)) as progress:
             task = progress.add_task(f"sending {file.name}", total=_rows(file))
             for message in read_messages(file, settings.kafka.topics):
                 sender.send(*message)

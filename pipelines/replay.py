@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from rich.console import Console
 from rich.progress import Progress
 
 from pipelines.kafka import RoundReader, Sender, original
@@ -61,7 +62,7 @@ def replay_dead_letters(settings: Settings, reasons: Sequence[str] = ()) -> Repl
         ends = reader.end_offsets()
         reader.seek(starts)
         waiting = sum(ends[position] - offset for position, offset in starts.items())
-        with Progress(transient=True) as progress:
+        with Progress(transient=True, console=Console(stderr=True)) as progress:
             task = progress.add_task("replaying", total=waiting)
             while not reader.reached(ends):
                 records = reader.poll(settings.rounds.max_records, settings.rounds.max_bytes, _POLL_MS)

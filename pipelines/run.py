@@ -153,7 +153,7 @@ class LocalRun:
             self.progress.files += len(self._history.flush())
         except OSError as error:
             raise PortraitError(
-                f"history.dir: expected to write {self._settings.history.dir}, got {error.strerror or error}; "
+                f"history.dir: expected to write {self._settings.history.dir}, got {error.strerror}; "
                 "make room or change the folder, then start again: nothing unwritten counts as done"
             ) from error
         positions = self._reader.positions()

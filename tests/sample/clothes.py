@@ -158,46 +158,56 @@ def bottom(rng: random.Random) -> Image.Image:
 
 
 def dress(rng: random.Random) -> Image.Image:
-    """A dress on a model from head to foot, or laid flat."""
+    """A dress with a narrow waist and a wide skirt, on a model (mostly) or laid flat."""
     c, cx = catalogue_page(rng), 30 + rng.uniform(-1, 1)
     skin, worn = rng.choice(SKINS), rng.random() < 0.85
-    colour, pattern = cloth(c, ("plain", "plain", "flowers", "flowers", "dots", "stripes"))
-    y0, hem = 15.0, rng.uniform(46, 62)
-    bust, waist, flare = 6.6, rng.uniform(5.0, 5.6), rng.uniform(8.0, 13.0)
+    colour, pattern = cloth(c, ("plain", "plain", "plain", "flowers", "flowers", "dots"))
+    y0, hem = 17.0, rng.uniform(50, 58)
+    bust, waist, flare = rng.uniform(7.2, 8), rng.uniform(5.2, 6), rng.uniform(12, 17)
+    middle = y0 + rng.uniform(13, 15)
     if worn:
+        shoes = rng.choice([(30, 26, 26), (150, 40, 50), (200, 170, 140)])
         for side in (-1, 1):
             c.fill(
-                c.line([(cx + side * 3.1, hem - 6), (cx + side * 3.4, 62), (cx + side * 2.8, 75)], 3.4),
+                c.line([(cx + side * 3.4, hem - 6), (cx + side * 3.8, 64), (cx + side * 3.0, 76)], 4),
                 skin,
                 light=0.3,
             )
-            c.fill(
-                c.oval(cx + side * 3.2, 76.3, 2.1, 1.5),
-                rng.choice([(30, 26, 26), (150, 40, 50), (200, 170, 140)]),
-            )
-            arm(c, side, cx, (6.2, y0 + 2), (rng.uniform(8.0, 9.5), 41), 2.7, skin)
-    sleeves = rng.random() < 0.4
-    if sleeves:
-        for side in (-1, 1):
-            arm(c, side, cx, (5.4, y0 + 2), (8.6, y0 + 8), 4.4, colour, pattern)
-    body = [
-        (cx + 3.2, y0 - 0.5),
-        (cx + bust, y0 + 1.5),
-        (cx + bust - 0.3, y0 + 7),
-        (cx + waist, y0 + 14),
-        (cx + waist + 2.4, y0 + 20),
-        (cx + flare, hem),
-        (cx, hem + 1),
-    ]
-    c.fill(c.shape(mirrored(body, cx), round_corners=1), colour, folds=0.18, pattern=pattern)
-    c.fill(
-        c.line([(cx - waist - 0.3, y0 + 14), (cx + waist + 0.3, y0 + 14)], rng.choice([0.5, 1.6])),
-        darker(colour, 0.55),
-    )
-    if worn:
-        head(c, cx, 2.5, 10.5, woman=True, skin=skin)
+            c.fill(c.oval(cx + side * 3.3, 77.3, 2.3, 1.6), shoes)
+        resting = rng.choice([-1, 1])
+        arm(c, resting, cx, (7.4, y0 + 2), (rng.uniform(9.5, 11), 44), 3, skin)
         c.fill(
-            c.shape(mirrored([(cx + 3.4, y0 - 1.5), (cx + 2.4, y0 + 2), (cx, y0 + rng.uniform(2, 5))], cx)),
+            c.line(
+                [(cx - resting * 7.4, y0 + 2), (cx - resting * 14, y0 + 10), (cx - resting * 6, middle + 2)],
+                2.9,
+            ),
             skin,
         )
+    if rng.random() < 0.4:
+        for side in (-1, 1):
+            arm(c, side, cx, (6, y0 + 2), (9.4, y0 + 7), 4.6, colour, pattern)
+    for i in range(2):
+        edge = [(cx + side * (waist + 0.3), middle) for side in (-1, 1)]
+        low = [(cx + flare * (1 - k / 4), hem + (k % 2) * 1.2 - i) for k in range(9)]
+        c.fill(c.shape([*edge, *low], round_corners=0), colour, folds=0.14, pattern=pattern)
+    for k in range(-3, 4):
+        c.tint(
+            c.line([(cx + k * waist / 4, middle + 3), (cx + k * flare / 4, hem - 1)], 0.7),
+            darker(colour, 0.4),
+            0.5,
+            0.4,
+        )
+    bodice = [
+        (cx + 3.4, y0 - 1),
+        (cx + bust - 0.6, y0),
+        (cx + bust, y0 + 6),
+        (cx + waist, middle),
+        (cx, middle + 1),
+    ]
+    c.fill(c.shape(mirrored(bodice, cx), round_corners=1), colour, folds=0.1, pattern=pattern)
+    c.fill(c.line([(cx - waist, middle), (cx + waist, middle)], rng.choice([0.8, 1.8])), darker(colour, 0.5))
+    if worn:
+        head(c, cx, 2.5, 12, woman=True, skin=skin)
+        depth = rng.uniform(2, 5)
+        c.fill(c.shape(mirrored([(cx + 3.6, y0 - 2), (cx + 2.6, y0 + 1.5), (cx, y0 + depth)], cx)), skin)
     return c.finish()
