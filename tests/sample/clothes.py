@@ -160,16 +160,16 @@ def bottom(rng: random.Random) -> Image.Image:
 def dress(rng: random.Random) -> Image.Image:
     """A dress with a narrow waist and a wide skirt, on a model (mostly) or laid flat."""
     c, cx = catalogue_page(rng), 30 + rng.uniform(-1, 1)
-    skin, worn = rng.choice(SKINS), rng.random() < 0.85
+    skin, worn = rng.choice(SKINS), rng.random() < 0.65
     colour, pattern = cloth(c, ("plain", "plain", "plain", "flowers", "flowers", "dots"))
-    y0, hem = 17.0, rng.uniform(50, 58)
-    bust, waist, flare = rng.uniform(7.2, 8), rng.uniform(5.2, 6), rng.uniform(12, 17)
+    y0, hem = 17.0, rng.uniform(57, 67)
+    bust, waist, flare = rng.uniform(7.2, 8), rng.uniform(5.2, 6), rng.uniform(16, 22)
     middle = y0 + rng.uniform(13, 15)
     if worn:
         shoes = rng.choice([(30, 26, 26), (150, 40, 50), (200, 170, 140)])
         for side in (-1, 1):
             c.fill(
-                c.line([(cx + side * 3.4, hem - 6), (cx + side * 3.8, 64), (cx + side * 3.0, 76)], 4),
+                c.line([(cx + side * 3.4, hem - 6), (cx + side * 3.8, 70), (cx + side * 3.0, 76)], 4),
                 skin,
                 light=0.3,
             )
@@ -183,7 +183,7 @@ def dress(rng: random.Random) -> Image.Image:
             ),
             skin,
         )
-    if rng.random() < 0.4:
+    if rng.random() < 0.2:
         for side in (-1, 1):
             arm(c, side, cx, (6, y0 + 2), (9.4, y0 + 7), 4.6, colour, pattern)
     for i in range(2):

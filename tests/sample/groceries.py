@@ -22,11 +22,8 @@ APPLES: list[list[Colour]] = [
 
 def fruit(rng: random.Random) -> Image.Image:
     """A crate full of one kind of fruit, seen from above."""
-    kind = rng.choice(["apple", "apple", "apple", "pear", "orange", "lemon", "banana", "melon"])
+    kind = rng.choice(["apple", "apple", "apple", "pear", "orange", "lemon", "melon"])
     c = Canvas(SIDE_PX, SIDE_PX, rng, (46, 36, 30))
-    if kind == "banana":
-        _bananas(c)
-        return c.finish(grain=5, blur=0.4)
     colours: dict[str, list[Colour]] = {
         "apple": rng.choice(APPLES),
         "pear": [(160, 168, 70), (140, 146, 60), (176, 170, 90)],
@@ -83,25 +80,6 @@ def _pear(c: Canvas, _kind: str, x: float, y: float, r: float, colour: Colour) -
     c.fill(c.oval(x + dx * 1.4, y + dy * 1.4, r * 0.52, r * 0.52), colour, light=0.4)
     c.fill(c.oval(x, y, r, r), colour, light=0.5)
     c.glow(c.oval(x - r * 0.3, y - r * 0.4, r * 0.2, r * 0.2), 0.4, 1.2)
-
-
-def _bananas(c: Canvas) -> None:
-    base: Colour = c.rng.choice([(232, 196, 60), (216, 200, 70), (226, 186, 50)])
-    for _ in range(16):
-        x, y, turn = c.rng.uniform(-4, 90), c.rng.uniform(-4, 96), c.rng.uniform(-0.6, 0.6)
-        for finger in range(5):
-            a = turn + finger * 0.16
-            path = [
-                (
-                    x + t * 30 * math.cos(a) - 9 * math.sin(math.pi * t) * math.sin(a),
-                    y + finger * 5.4 + t * 30 * math.sin(a) + 9 * math.sin(math.pi * t),
-                )
-                for t in (0, 0.3, 0.6, 1)
-            ]
-            c.fill(c.line([(px, py + 1.2) for px, py in path], 7.0), (96, 72, 24))
-            c.fill(c.line(path, 6.2), _vary(c, base), light=0.4)
-            c.glow(c.line([(px, py - 1.4) for px, py in path], 1.0), 0.3, 0.8)
-            c.fill(c.oval(*path[-1], 1.6, 1.6), (80, 66, 30))
 
 
 def dairy(rng: random.Random) -> Image.Image:

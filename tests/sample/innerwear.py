@@ -1,4 +1,4 @@
-"""Catalogue pictures of briefs, bras and nightdresses, 60x80."""
+"""Catalogue pictures of briefs and bras, 60x80."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.sample.model import arm, cloth, head
 
 
 def innerwear(rng: random.Random) -> Image.Image:
-    """Briefs, a bra or a nightdress."""
-    return rng.choice([_briefs, _briefs, _bra, _nightdress])(rng)
+    """Briefs or a bra."""
+    return rng.choice([_briefs, _briefs, _bra])(rng)
 
 
 def _briefs(rng: random.Random) -> Image.Image:
@@ -103,28 +103,4 @@ def _bra(rng: random.Random) -> Image.Image:
             folds=0.1,
         )
     c.fill(c.line([(cx - 13, 51.5), (cx, 52.5), (cx + 13, 51.5)], 2), colour)
-    return c.finish()
-
-
-def _nightdress(rng: random.Random) -> Image.Image:
-    c, cx = catalogue_page(rng), 30 + rng.uniform(-1, 1)
-    skin = rng.choice(SKINS)
-    colour, pattern = cloth(c, ("plain", "flowers", "plain"))
-    for side in (-1, 1):
-        c.fill(c.line([(cx + side * 3.4, 52), (cx + side * 3.6, 80)], 4.2), skin, light=0.3)
-        arm(c, side, cx, (7, 21), (10, 47), 3.2, skin)
-    body = [
-        (cx + 5, 23),
-        (cx + 7.4, 26),
-        (cx + 7, 32),
-        (cx + 9.5, 46),
-        (cx + rng.uniform(10, 12), 62),
-        (cx, 63),
-    ]
-    c.fill(c.shape(mirrored([(cx, 19), (cx + 8, 20), (cx + 7, 30), (cx, 30)], cx)), skin)
-    c.fill(c.shape(mirrored(body, cx), round_corners=1), colour, folds=0.2, pattern=pattern)
-    for side in (-1, 1):
-        c.fill(c.line([(cx + side * 5.5, 25), (cx + side * 4.5, 18)], 0.8), colour)
-    c.fill(c.line([(cx - 10, 61.5), (cx + 10, 61.5)], 1.6), darker(colour, 0.6))
-    head(c, cx, 4, 12.5, woman=True, skin=skin)
     return c.finish()
