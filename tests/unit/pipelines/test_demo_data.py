@@ -21,7 +21,9 @@ LABELS = {"category": "SECRET_CATEGORY", "sentiment": -1, "content_person": "SEC
 CONTENTS: dict[str, dict[str, Any]] = {
     "text_zh_online_shopping": {"id": "zh1", "review": "苹果很甜", "cat": "SECRET_CATEGORY"},
     "text_en_womens_clothing": {"id": "we1", "review": "Lovely.", "cat": "SECRET_CATEGORY"},
-    "img_fashion_products": {"product_id": "7", "title": "Black Watch", "jpg": b"\xff\xd8one", "sub": "SECRET_C"},
+    "img_fashion_products": {
+        "product_id": "7", "title": "Black Watch", "jpg": b"\xff\xd8one", "sub": "SECRET_CATEGORY",
+    },
     "img_clothing_user_photos": {"image": "ab-1", "jpg": b"\xff\xd8two", "sender_id": "SECRET_PERSON"},
     "img_grocery": {"path": "train/a.jpg", "jpg": b"\xff\xd8three", "group": "SECRET_CATEGORY"},
     "aud_dspspeech20": {"id": "dsp1", "ogg": b"OggS", "word": "SECRET_WORD", "speaker": "SECRET_PERSON"},
