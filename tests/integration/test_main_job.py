@@ -81,6 +81,7 @@ def test_plan_says_what_would_run(finished: Job) -> None:
     assert [check["what"] for check in plan["checks"]] == ["topics", "models", "store", "history", "start"]
 
 
+@pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarning")  # of ibis, about DuckDB 2
 def test_a_point_in_time_join_reads_the_profiles(finished: Job) -> None:
     import pandas as pd
     from feast import FeatureStore

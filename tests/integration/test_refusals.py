@@ -25,17 +25,23 @@ NOBODY_LISTENS = "127.0.0.1:1"
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Cli]:
     """Run the command in this process: exit code, stdout, stderr."""
-    handlers = logging.getLogger().handlers.copy()
+    root = logging.getLogger()
+    handlers, level = root.handlers.copy(), root.level
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["portrait", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
+        code: object = 0
+        try:
             main()
+        except SystemExit as ended:
+            code = ended.code
         told = capsys.readouterr()
-        return int(ended.value.code or 0), told.out, told.err
+        return int(str(code or 0)), told.out, told.err
 
+    monkeypatch.setenv("TZ", "UTC")  # main sets it for good
     yield run
-    logging.getLogger().handlers[:] = handlers
+    root.handlers[:], root.filters[:] = handlers, []
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="module")
