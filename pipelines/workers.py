@@ -27,7 +27,8 @@ def run_workers(
 
     Returns 0 when all ended with 0, else the first failing code.
     """
-    command = [sys.executable, "-m", "pipelines.cli", "run", "--workers", str(workers)]
+    # -P: packages of the current folder must not shadow ours
+    command = [sys.executable, "-P", "-m", "pipelines.cli", "run", "--workers", str(workers)]
     command += ["-c", str(config)] if config else []
     command += [part for override in overrides for part in ("--set", override)]
     command += ["--until-caught-up"] if until_caught_up else []
