@@ -26,6 +26,7 @@ ERASED: Final = 1
 
 _BLOCKS: Final = HEAD_DTYPE.itemsize // BLOCK_BYTES
 _BLOCK_DTYPE: Final = np.dtype((np.void, BLOCK_BYTES))
+_MARK_DTYPE: Final = np.dtype([(name, HEAD_DTYPE[name]) for name in HEAD_DTYPE.names[:5]])  # type: ignore[index]
 _SUM_FROM: Final = 8  # bytes of a record before what its checksum covers
 
 
@@ -170,6 +171,16 @@ def unpack(records: Sequence[bytes | None], spaces: Spaces) -> States:
     window = _column(blobs, ends[2], ends[3]).view(WINDOW_DTYPE)
     name_spaces(head, ~known, spaces)
     return States(head, sources, starts_of(counts[0]), window, starts_of(counts[1]), spaces)
+
+
+def read_mark(record: bytes) -> tuple[bool, int]:
+    """Whether a record is a tombstone, and when it was written (µs), whatever its spaces.
+
+    Raises LayoutError and RecordError as :func:`unpack`.
+    """
+    _checked([record])
+    head = np.frombuffer(record, _MARK_DTYPE, 1, PREFIX_DTYPE.itemsize)[0]  # block 0 holds the revision
+    return bool(head["flags"] & ERASED), int(head["created_us"])
 
 
 def starts_of(counts: Array) -> Array:

@@ -180,6 +180,32 @@ def show(config: Path | None, overrides: tuple[str, ...], user: str, as_json: bo
 
 @cli.command()
 @_with_settings
+@click.argument("users", metavar="USER...", nargs=-1, required=True)
+@click.option("--max-age", metavar="AGE", help="older profiles are stale: 90s, 30m, 12h, 14d, 2w")
+@click.option(
+    "--age-of",
+    type=click.Choice(["event", "created"]),
+    default="event",
+    show_default=True,
+    help="count the age from the newest event, or from the last write",
+)
+@click.option("--json", "as_json", is_flag=True, help="machine-readable output")
+def lookup(
+    config: Path | None,
+    overrides: tuple[str, ...],
+    users: tuple[str, ...],
+    max_age: str | None,
+    age_of: Any,
+    as_json: bool,
+) -> None:
+    """Look USERs up fast: fresh, stale, unknown or erased. Exit code 1: some are unknown or erased."""
+    from pipelines.lookup import lookup_users
+
+    sys.exit(0 if lookup_users(users, _load(config, overrides), max_age, age_of, as_json) else 1)
+
+
+@cli.command()
+@_with_settings
 @click.option("--reason", "reasons", multiple=True, help="only rejects with this reason code (repeatable)")
 @click.option("--json", "as_json", is_flag=True, help="machine-readable output")
 def replay(config: Path | None, overrides: tuple[str, ...], reasons: tuple[str, ...], as_json: bool) -> None:

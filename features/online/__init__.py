@@ -45,6 +45,16 @@ class ProfileWrite:
             )
 
 
+class ServedUser(NamedTuple):
+    """What a store holds of one user, as its wire bytes."""
+
+    values: Sequence[bytes | None] | None
+    """A serialized ``feast.types.Value`` for each of PROFILE_FIELDS, in their order (None: not written);
+    None where no view of the user is served."""
+    record: bytes | None
+    """The packed state; left out (None) beside ``values`` unless it was asked for."""
+
+
 class StoreError(PortraitError):
     """The store failed; the call may be repeated."""
 
@@ -60,6 +70,15 @@ class ProfileStore(Protocol):
         """The packed state of each user, None where absent, in the order asked.
 
         Raises StatelessUsersError for users that have views but no state, StoreError on failure.
+        """
+
+    def read_views(self, user_ids: Sequence[str], *, records: bool = False) -> list[ServedUser]:
+        """What is served of each user, in the order asked: one instant a user, over both views.
+
+        A user without views comes with the state, which tells a tombstone from an unknown user;
+        ``records`` asks for the states of all. Users that ``feast materialize`` loaded have no state.
+
+        Raises StoreError on failure.
         """
 
     def compare_and_set(self, writes: Sequence[ProfileWrite]) -> list[bool]:

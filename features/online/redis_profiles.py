@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from redis import RedisCluster
 from redis.exceptions import NoScriptError, ResponseError
 
-from features.online import ProfileWrite, SourcePosition, StatelessUsersError
+from features.online import ProfileWrite, ServedUser, SourcePosition, StatelessUsersError
 from features.online.layout import VIEW_TIME_FIELDS, entity_key, redis_field, redis_time_field
 from features.online.redis_connection import redis_errors
 from features.online.values import timestamp
@@ -88,6 +88,28 @@ class RedisProfiles:
                 f"{len(user_ids)} users with views alone (feast materialize); rebuild the store first"
             )
         return states
+
+    def read_views(self, user_ids: Sequence[str], *, records: bool = False) -> list[ServedUser]:
+        fields = _served_fields()
+        with redis_errors(self._where, "read views"):
+            if records:
+                return [_with_record(held) for held in self._read(user_ids, (*fields, STATE))]
+            rows = self._read(user_ids, fields)
+            users = [ServedUser(held, None) for held in rows]
+            without = [i for i, held in enumerate(rows) if held.count(None) == len(held)]
+            asked = [user_ids[i] for i in without]  # again with their views: they may appear in between
+            for i, held in zip(without, self._read(asked, (*fields, STATE)), strict=True):
+                users[i] = _with_record(held)
+        return users
+
+    def _read(self, user_ids: Sequence[str], fields: tuple[bytes, ...]) -> list[list[bytes | None]]:
+        rows: list[list[bytes | None]] = []
+        for start in range(0, len(user_ids), MAX_BATCH_USERS):
+            with self._client.pipeline(transaction=False) as pipe:
+                for user_id in user_ids[start : start + MAX_BATCH_USERS]:
+                    pipe.execute_command("HMGET", self._key(user_id), *fields)
+                rows += _checked(pipe.execute(raise_on_error=False))
+        return rows
 
     def compare_and_set(self, writes: Sequence[ProfileWrite]) -> list[bool]:
         stored: list[bool] = []
@@ -178,6 +200,17 @@ class RedisProfiles:
                 except ResponseError:
                     return set()
         return values
+
+
+@lru_cache(maxsize=1)
+def _served_fields() -> tuple[bytes, ...]:
+    return tuple(redis_field(field.view, field.name) for field in PROFILE_FIELDS)
+
+
+def _with_record(held: list[bytes | None]) -> ServedUser:
+    """The values, and the state after them."""
+    values = held[:-1]
+    return ServedUser(None if values.count(None) == len(values) else values, held[-1])
 
 
 def positions_key(project: str, namespace: str) -> str:

@@ -12,15 +12,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
-from features.online import ProfileWrite, SourcePosition, StatelessUsersError
+from features.online import ProfileWrite, ServedUser, SourcePosition, StatelessUsersError
 from features.online.layout import entity_key, quoted, sqlite_table
 from features.online.sqlite_file import SqliteFile
-from features.schema import VIEWS
+from features.schema import PROFILE_FIELDS, VIEWS
 
 CHUNK: Final = 500
 """Of the values in one ``IN (…)``."""
 
 _SYNCHRONOUS_FULL: Final = 2
+_PLACES: Final = {field.name: place for place, field in enumerate(PROFILE_FIELDS)}
 _T = TypeVar("_T")
 
 
@@ -33,15 +34,8 @@ class SqliteProfiles:
         self._file = SqliteFile(path, lambda connection: create_tables(connection, project))
 
     def read_states(self, user_ids: Sequence[str]) -> list[bytes | None]:
-        held: dict[str, bytes] = {}
         with self._file.snapshot("read states") as db:  # a user may appear between two queries
-            for chunk in chunks(user_ids):
-                held.update(
-                    db.execute(
-                        f"SELECT user_id, record FROM {self._state} WHERE user_id IN {marks(chunk)}",
-                        chunk,
-                    )
-                )
+            held = self._records(db, user_ids)
             unknown = [user_id for user_id in user_ids if user_id not in held]
             if stateless := self._users_with_views(db, unknown):
                 raise StatelessUsersError(
@@ -50,6 +44,24 @@ class SqliteProfiles:
                     "rebuild the store first"
                 )
         return [held.get(user_id) for user_id in user_ids]
+
+    def read_views(self, user_ids: Sequence[str], *, records: bool = False) -> list[ServedUser]:
+        keys = [entity_key(user_id) for user_id in user_ids]
+        served: dict[bytes, list[bytes | None]] = {key: [None] * len(_PLACES) for key in keys}
+        with self._file.snapshot("read views") as db:
+            for table in self._tables.values():
+                for chunk in chunks(list(served)):
+                    query = f"SELECT entity_key, feature_name, value FROM {table} WHERE entity_key IN "
+                    for key, name, value in db.execute(query + marks(chunk), chunk):
+                        if name in _PLACES:
+                            served[key][_PLACES[name]] = value
+            without = {key for key, values in served.items() if values.count(None) == len(values)}
+            asked = [u for u, key in zip(user_ids, keys, strict=True) if records or key in without]
+            held = self._records(db, asked)
+        return [
+            ServedUser(None if key in without else served[key], held.get(user_id))
+            for user_id, key in zip(user_ids, keys, strict=True)
+        ]
 
     def compare_and_set(self, writes: Sequence[ProfileWrite]) -> list[bool]:
         if not writes:
@@ -123,6 +135,17 @@ class SqliteProfiles:
 
     def close(self) -> None:
         self._file.close()
+
+    def _records(self, db: sqlite3.Connection, user_ids: Sequence[str]) -> dict[str, bytes]:
+        held: dict[str, bytes] = {}
+        for chunk in chunks(user_ids):
+            held.update(
+                db.execute(
+                    f"SELECT user_id, record FROM {self._state} WHERE user_id IN {marks(chunk)}",
+                    chunk,
+                )
+            )
+        return held
 
     def _revisions(self, db: sqlite3.Connection, user_ids: Sequence[str]) -> dict[str, int]:
         held: dict[str, int] = {}
