@@ -27,7 +27,6 @@ import pyarrow.parquet as pq
 from features.repo.apply import write_repo
 from features.schema import EVENT_DTYPE, EncodedEvent, Modality
 from pipelines import metrics
-from pipelines.broker import EmbeddedBroker
 from pipelines.demo_data import SAMPLE_EVENTS, joined_users_stream, write_demo_taxonomy
 from pipelines.encode import encode_events
 from pipelines.events import Event, ParseRules, parse
@@ -41,6 +40,7 @@ from pipelines.settings import Settings, load_settings
 from pipelines.sinks import history_writer
 from pipelines.worker import worker
 from tests.job import DATA
+from tests.kafka_server import running_kafka
 from tests.redis_server import running_redis
 
 ROUND = 2_000  # the default of rounds.max_records
@@ -215,12 +215,17 @@ def freshness(rate: int = 100, seconds: float = 40, store: str = "redis") -> dic
     """
     ages: list[float] = []
     metrics.FRESHNESS_SECONDS.observe = ages.append  # type: ignore[method-assign]
-    with (
-        EmbeddedBroker() as broker,
-        project(
-            store, **{"kafka.bootstrap_servers": list(broker.bootstrap_servers), "rounds.poll_ms": 20}
-        ) as settings,
-    ):
+    with ExitStack() as stack:
+        # A real broker: librdkafka's mock gives one batch a partition and fetch, which builds a backlog.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = stack.enter_context(running_kafka(folder))
+        topics = {
+            f"kafka.topics.{name}": server.new_topic() for name in ("reviews", "images", "voices", "controls")
+        }
+        servers = list(server.bootstrap_servers)
+        settings = stack.enter_context(
+            project(store, **{"kafka.bootstrap_servers": servers, "rounds.poll_ms": 20, **topics})
+        )
         source, records = contents(settings)
         run = LocalRun(settings)
         context = multiprocessing.get_context("spawn")
