@@ -45,7 +45,7 @@ def write_table(directory: Path, table: Table, batches: Iterable[pa.RecordBatch]
         temporary.unlink(missing_ok=True)
         raise
     for parent in (folder, folder.parent, directory, directory.parent) if new_folder else (folder,):
-        _sync_folder(parent)
+        sync_folder(parent)
     return final
 
 
@@ -56,7 +56,8 @@ def _as_table(table: Table, batches: Iterable[pa.RecordBatch]) -> pa.Table:
         raise HistoryError(f"{table}: expected batches of its schema, got others; {error}") from error
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make renames and removals in a folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

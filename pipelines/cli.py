@@ -218,6 +218,38 @@ def replay(config: Path | None, overrides: tuple[str, ...], reasons: tuple[str, 
 
 @cli.command()
 @_with_settings
+@click.option("--today", is_flag=True, help="also the day that is being written")
+@click.option("--grace", "grace_s", type=click.FloatRange(0), default=10.0, help="seconds for readers [10]")
+@click.option("--memory-mb", type=click.IntRange(64), default=1024, show_default=True, help="for sorting")
+@click.option("--file-mb", type=click.IntRange(1), default=256, show_default=True, help="size of a file")
+@click.option("--json", "as_json", is_flag=True, help="machine-readable output")
+def compact(
+    config: Path | None,
+    overrides: tuple[str, ...],
+    today: bool,
+    grace_s: float,
+    memory_mb: int,
+    file_mb: int,
+    as_json: bool,
+) -> None:
+    """Rewrite the parquet tables' days as few sorted files; safe beside writers and readers, resumable."""
+    from features.compact import compact as compact_days
+    from features.history_merge import Limits
+
+    limits = Limits(memory_bytes=memory_mb << 20, file_bytes=file_mb << 20)
+    report = compact_days(
+        _load(config, overrides).history.dir,
+        today=today,
+        limits=limits,
+        grace_s=grace_s,
+        progress=lambda line: click.echo(line, err=True),
+    )
+    click.echo(report.as_json() if as_json else report.as_text())
+    sys.exit(1 if report.failed else 0)
+
+
+@cli.command()
+@_with_settings
 @click.option("--json", "as_json", is_flag=True, help="machine-readable output")
 def doctor(config: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Say what is installed, which device is used, what is missing and how to get it."""
