@@ -250,6 +250,29 @@ def compact(
 
 @cli.command()
 @_with_settings
+@click.argument("query", required=False)
+@click.option("--file", type=click.Path(path_type=Path), help="a .duckdb file that keeps the views")
+@click.option("--dictionary", is_flag=True, help="print the data dictionary (markdown)")
+@click.option("--json", "as_json", is_flag=True, help="machine-readable output")
+def sql(
+    config: Path | None,
+    overrides: tuple[str, ...],
+    query: str | None,
+    file: Path | None,
+    dictionary: bool,
+    as_json: bool,
+) -> None:
+    """Run a QUERY over the views of the parquet tables (tab-separated); without one, print the views' SQL."""
+    from pipelines.sql import dictionary_text, run_sql
+
+    if dictionary:
+        click.echo(dictionary_text())
+    else:
+        click.echo(run_sql(_load(config, overrides), query, file, as_json))
+
+
+@cli.command()
+@_with_settings
 @click.option("--json", "as_json", is_flag=True, help="machine-readable output")
 def doctor(config: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Say what is installed, which device is used, what is missing and how to get it."""
