@@ -42,14 +42,14 @@ EVENT_DOCS: Final[Mapping[str, str]] = {
     "event_space": "names the encoders (hex)",
     "taxonomy": "fingerprint of the categories behind tags",
 }
-_KEY_DOCS: Final = {
+_KEY_DOCS: Final[dict[str, str]] = {
     JOIN_KEY: "the shopper",
     "event_timestamp": "newest event time of the profile: what point-in-time joins use",
     "created": "when the profile was written; grows with every revision",
     "dt": "UTC day of writing (the folder)",
 }
 _PROFILE_DOCS: Final = _KEY_DOCS | {field.name: field.doc for field in PROFILE_FIELDS}
-_EVENT_DOCS: Final = _KEY_DOCS | EVENT_DOCS
+_EVENT_DOCS: Final = {**_KEY_DOCS, **EVENT_DOCS}
 
 _TYPES: Final[Mapping[pa.DataType, str]] = {
     pa.string(): "VARCHAR", TIME: "TIMESTAMPTZ", pa.float32(): "FLOAT", pa.float16(): "FLOAT",
@@ -63,7 +63,7 @@ class SqlError(PortraitError):
 
 def views_sql(directory: Path) -> str:
     """``views.sql`` over the tables in ``directory``: statements for any DuckDB, paths absolute."""
-    tables = {table: _relation(directory.resolve(), table) for table in SCHEMAS}
+    tables: dict[str, str] = {table: _relation(directory.resolve(), table) for table in SCHEMAS}
     return Template(VIEWS_FILE.read_text(encoding="utf-8")).substitute(tables)
 
 
