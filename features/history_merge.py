@@ -45,7 +45,7 @@ class Limits:
     """What a merge may use."""
 
     memory_bytes: int = 1 << 30
-    """Of DuckDB's sort; what is above it goes to ``spill``."""
+    """Of DuckDB's sort; what is above it goes to ``spill``. Wide rows need 512 MiB in any case."""
     file_bytes: int = 256 << 20
     """Size at which the next file is begun; a file may be larger by one row group."""
     threads: int = 2

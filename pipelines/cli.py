@@ -220,7 +220,7 @@ def replay(config: Path | None, overrides: tuple[str, ...], reasons: tuple[str, 
 @_with_settings
 @click.option("--today", is_flag=True, help="also the day that is being written")
 @click.option("--grace", "grace_s", type=click.FloatRange(0), default=10.0, help="seconds for readers [10]")
-@click.option("--memory-mb", type=click.IntRange(64), default=1024, show_default=True, help="for sorting")
+@click.option("--memory-mb", type=click.IntRange(512), default=1024, show_default=True, help="for sorting")
 @click.option("--file-mb", type=click.IntRange(1), default=256, show_default=True, help="size of a file")
 @click.option("--json", "as_json", is_flag=True, help="machine-readable output")
 def compact(
