@@ -18,7 +18,7 @@ setup(
         "pipelines.kafka",
     ],
     package_data={
-        "features": ["*.yaml", "py.typed"],
+        "features": ["*.sql", "*.yaml", "py.typed"],
         "features.repo": ["*.yaml"],
         "models": ["*.yaml", "weights/*", "cards/*.md", "py.typed"],
         "pipelines": ["*.yaml", "sample/*", "py.typed"],
@@ -26,7 +26,7 @@ setup(
     install_requires=[
         "apache-beam==2.77.0",
         "click>=8.1",
-        "duckdb>=1.1",
+        "duckdb>=2.0",
         "feast[duckdb]==0.67.0",
         "kafka-python[crc32c,lz4,snappy,zstd]>=3.0.12,<4",
         "librosa>=0.11,<0.12",
