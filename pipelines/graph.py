@@ -39,7 +39,7 @@ def build(pipeline: beam.Pipeline, source: beam.PTransform[Any, Any], settings: 
     folded.profiles | WriteProfiles(settings)
     folded.events | WriteEvents(settings)
     if settings.outputs.changelog:
-        folded.changes | WriteChangelog(settings)
+        (folded.profiles, folded.erased) | "Changes" >> beam.Flatten() | WriteChangelog(settings)
 
     rejected = (parsed.rejected, fetched.rejected, *(branch.rejected for branch in encoded))
     rejected | "Rejected" >> beam.Flatten() | WriteRejected(settings)

@@ -100,11 +100,15 @@ class Job:
 
     def dead_letters(self) -> list[Record]:
         """Everything in the dead-letter topics."""
-        kafka = replace(self.settings.kafka, group_id=f"{self.settings.kafka.group_id}-ledger")
+        kafka = self.settings.kafka
         dead = [t + self.settings.outputs.dead_letter_suffix for t in kafka.topics.all()]
-        topics = existing_topics(kafka, dead)
+        return self.read(list(existing_topics(kafka, dead)))
+
+    def read(self, topics: Sequence[str]) -> list[Record]:
+        """Everything in these topics, by a group of its own that commits nothing."""
         if not topics:
             return []
+        kafka = replace(self.settings.kafka, group_id=f"{self.settings.kafka.group_id}-ledger")
         reader = RoundReader(kafka, topics)
         try:
             reader.seek(reader.offsets_of("earliest", reader.assigned()))

@@ -100,7 +100,8 @@ def test_a_point_in_time_join_reads_the_profiles(finished: Job) -> None:
 def test_an_erased_user_stays_absent_though_every_topic_is_read_again(
     tmp_path: Path, kafka_server: KafkaServer
 ) -> None:
-    job = make_job(tmp_path / "erase", kafka_server)
+    changelog = kafka_server.new_topic()
+    job = make_job(tmp_path / "erase", kafka_server, **{"outputs.changelog": changelog})
     job.produce(real_events(3))
     job.run("apply")
     job.run("run", "--until-caught-up")
@@ -108,6 +109,10 @@ def test_an_erased_user_stays_absent_though_every_topic_is_read_again(
     job.produce(control("erase", "ud00001", 1))
     job.run("run", "--until-caught-up")
     job.run("show", "ud00001", expect=1)
+    told = job.read([changelog])
+    latest = {record.key: record.value for record in sorted(told, key=lambda r: (r.partition, r.offset))}
+    assert latest[b"ud00001"] is None
+    assert json.loads(latest[b"ud00000"] or b"")["user_id"] == "ud00000"
     job.overrides.append('kafka.group_id="another"')  # no positions of its own: the store's are taken
     job.produce(real_events(3))
     job.run("run", "--until-caught-up")
