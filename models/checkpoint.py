@@ -108,6 +108,11 @@ def load(
     return weights, config
 
 
+def full_precision(weights: Weights) -> Weights:
+    """The weights as float32, for a network that computes in it; integer tensors stay."""
+    return {name: t.float() if t.is_floating_point() else t for name, t in weights.items()}
+
+
 def fingerprint(weights: Mapping[str, torch.Tensor], config: Config) -> str:
     """Hex sha256 over the weights' names, shapes and fp16 bytes and all of the config but ``figures``.
 

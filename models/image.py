@@ -123,9 +123,7 @@ class ImageEncoder:
         self.config: dict[str, Any] = config
         self.heads = heads_from_config(config)
         network = ImageNetwork({n: len(h.labels) for n, h in self.heads.items()}, config["widths"])
-        network.load_state_dict(
-            {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
-        )
+        network.load_state_dict(checkpoint.full_precision(state))
         self._network = network.folded().to(self.device)
 
     def decode(self, content: Any) -> npt.NDArray[np.uint8]:

@@ -127,7 +127,7 @@ class TextEncoder:
         self.config: dict[str, Any] = config
         self.heads = heads_from_config(config)
         self._network = network_of(config)
-        self._network.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+        self._network.load_state_dict(checkpoint.full_precision(state))
         self._network.eval().to(self.device)
 
     def decode(self, content: Any) -> TextSample:

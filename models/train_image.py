@@ -242,7 +242,7 @@ def main() -> None:
         state, config = checkpoint.load(options.weights, architecture="image-")
         heads = heads_from_config(config)
         network = ImageNetwork({n: len(h.labels) for n, h in heads.items()}, config["widths"]).eval()
-        network.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in state.items()})
+        network.load_state_dict(checkpoint.full_precision(state))
         figures = judge(network, heads, load_images(options.data), options.seed)
     else:
         figures = train_image(

@@ -216,7 +216,7 @@ def main() -> None:
         state, config = checkpoint.load(options.weights, architecture="voice-")
         head = heads_from_config(config)["word"]
         network = VoiceNetwork(len(head.labels), config["widths"], config["hidden"]).eval()
-        network.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in state.items()})
+        network.load_state_dict(checkpoint.full_precision(state))
         figures = judge(network, head, load_voices(options.data, copies=0), options.data)
     else:
         figures = train_voice(

@@ -146,9 +146,7 @@ class VoiceEncoder:
         self._places = self._place_words(taxonomy or load_taxonomy())
         self._mel = LogMel().to(self.device)
         network = VoiceNetwork(len(self.heads["word"].labels), config["widths"], config["hidden"])
-        network.load_state_dict(
-            {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
-        )
+        network.load_state_dict(checkpoint.full_precision(state))
         self._network = network.eval().to(self.device)
 
     def _place_words(self, taxonomy: Taxonomy) -> npt.NDArray[np.float32]:

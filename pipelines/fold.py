@@ -134,7 +134,7 @@ def fold_context(settings: Settings) -> FoldContext:
         store=held.store,
         fusion=held.fusion,
         taxonomy=held.taxonomy,
-        spaces=Spaces.of(*held.spaces, held.taxonomy),
+        spaces=held.state_spaces,
         names=held.spaces,
         policy=policy,
         attempts=settings.fold.attempts,

@@ -40,10 +40,11 @@ def parse_age(text: str) -> timedelta:
 
 def _as_json(profiles: Sequence[Profile]) -> str:
     rows = [profile.as_dict() for profile in profiles]
-    return json.dumps(rows, ensure_ascii=False, allow_nan=False, default=_plain)
+    return json.dumps(rows, ensure_ascii=False, allow_nan=False, default=plain)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A time or a vector of a profile as JSON has it."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     return value.tolist()  # a vector
@@ -54,5 +55,5 @@ def _line(profile: Profile) -> str:
         return f"{profile.user_id}  {profile.status}"
     interests = ", ".join((profile.interests or ())[:3]) or "no interests yet"
     mood = "" if profile.sentiment is None else f"; sentiment {profile.sentiment:+.2f}"
-    seen = "no event" if profile.last_event is None else f"newest event {_plain(profile.last_event)}"
+    seen = "no event" if profile.last_event is None else f"newest event {plain(profile.last_event)}"
     return f"{profile.user_id}  {profile.status}  {seen}; {profile.version} events; {interests}{mood}"

@@ -12,6 +12,7 @@ import random
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -144,8 +145,8 @@ class LocalRun:
         self.progress.records += len(records)
         self.progress.rounds += 1
         self.on_round(self.progress)
-        for record in records:
-            metrics.RECORDS.labels(topic=record.topic).inc()
+        for topic, count in Counter(record.topic for record in records).items():
+            metrics.RECORDS.labels(topic=topic).inc(count)
 
     def _flush(self) -> None:
         """Parquet first, then the positions: mirrored in the store, then in the group."""

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from features.schema import JOIN_KEY, MODALITIES
+from pipelines.lookup import plain
 from pipelines.settings import Settings
 
 Row = Mapping[str, Any]
@@ -31,16 +32,10 @@ def show_user(user: str, settings: Settings, as_json: bool) -> bool:
         print(json.dumps({JOIN_KEY: user, "found": False}) if as_json else f"{user}: no profile")  # noqa: T201
         return False
     if as_json:
-        print(json.dumps(row, ensure_ascii=False, default=_plain))  # noqa: T201
+        print(json.dumps(row, ensure_ascii=False, default=plain))  # noqa: T201
     else:
         Console().print(profile_page(row))
     return True
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    raise TypeError(f"expected a value of a profile, got {type(value).__name__}")
 
 
 def users_table(rows: Sequence[Row], tastes: Mapping[str, Sequence[str]] | None = None) -> Table:

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from features.online import ProfileStore
+from features.record import Spaces
 from features.schema import HALF_LIVES_S, Modality
 from features.taxonomy import Taxonomy, load_taxonomy
 from models.encoder import Encoder
@@ -68,6 +69,11 @@ class Worker:
         event_space = hashlib.sha256(" ".join(prints).encode()).hexdigest()
         parts = [event_space, self.fusion.fingerprint, *map(str, HALF_LIVES_S)]
         return SpaceNames(event_space, hashlib.sha256(" ".join(parts).encode()).hexdigest())
+
+    @cached_property
+    def state_spaces(self) -> Spaces:
+        """The same as states hold it; made once, since it hashes the taxonomy for every length it had."""
+        return Spaces.of(*self.spaces, self.taxonomy)
 
     @cached_property
     def store(self) -> ProfileStore:

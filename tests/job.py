@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from features.repo.apply import write_repo
-from features.state import FoldPolicy, Spaces
+from features.state import FoldPolicy
 from pipelines.demo_data import joined_users_stream, write_demo_taxonomy
 from pipelines.init import write_project
 from pipelines.kafka import RoundReader
@@ -125,7 +125,7 @@ class Job:
             store=held.store,
             history_dir=self.settings.history.dir,
             dead_letters=self.dead_letters(),
-            spaces=Spaces.of(*held.spaces, held.taxonomy),
+            spaces=held.state_spaces,
             taxonomy=held.taxonomy,
             policy=FoldPolicy(),
         )
