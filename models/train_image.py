@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import logging
-import sys
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +22,7 @@ from models.encoder import OTHER
 from models.heads import Head, heads_from_config
 from models.image import WIDTHS, ImageNetwork, config_of
 from models.image_data import HEADS, NO_LABEL, ImageSet, blank_pictures, load_images
+from models.training_command import run
 
 log = logging.getLogger(__name__)
 
@@ -225,31 +224,17 @@ def _judge_head(
     }
 
 
-def main() -> None:
-    """Command line; progress goes to stderr, figures to stdout as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, default=checkpoint.WEIGHTS_DIR / "image.safetensors")
-    parser.add_argument("--epochs", type=int, default=16)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--evaluate", action="store_true", help="only judge the weights on the test split")
-    options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.set_num_threads(options.threads)
-    if options.evaluate:
-        state, config = checkpoint.load(options.weights, architecture="image-")
-        heads = heads_from_config(config)
-        network = ImageNetwork({n: len(h.labels) for n, h in heads.items()}, config["widths"]).eval()
-        network.load_state_dict(checkpoint.full_precision(state))
-        figures = judge(network, heads, load_images(options.data), options.seed)
-    else:
-        figures = train_image(
-            options.data, options.weights, options.epochs, options.seed, device=options.device
-        )
-    sys.stdout.write(json.dumps(figures, indent=1) + "\n")
+def _train(options: argparse.Namespace) -> dict[str, Any]:
+    return train_image(options.data, options.weights, options.epochs, options.seed, device=options.device)
+
+
+def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
+    state, config = checkpoint.load(options.weights, architecture="image-")
+    heads = heads_from_config(config)
+    network = ImageNetwork({n: len(h.labels) for n, h in heads.items()}, config["widths"]).eval()
+    network.load_state_dict(checkpoint.full_precision(state))
+    return judge(network, heads, load_images(options.data), options.seed)
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, "image", 16, _train, _evaluate)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import logging
-import sys
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +21,7 @@ from models.averaging import as_shipped, blend
 from models.calibration import calibration_error, fit_temperature, fit_threshold, macro_f1
 from models.encoder import OTHER
 from models.heads import Head, heads_from_config
+from models.training_command import run
 from models.voice import FRAME_STEP, VoiceNetwork, config_of, frame_mask, standardise
 from models.voice_data import Mel, MelOf, VoiceSet, load_voices, pad_mels
 from models.voice_decode import decode_voice
@@ -199,31 +198,17 @@ def _abstains(head: Head, logits: npt.NDArray[np.float32]) -> dict[str, float]:
     return {"n": len(said), "share": round(float(np.mean(said)), 4)}
 
 
-def main() -> None:
-    """Command line; progress goes to stderr, figures to stdout as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, default=checkpoint.WEIGHTS_DIR / "voice.safetensors")
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--evaluate", action="store_true", help="only judge the weights on the test split")
-    options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.set_num_threads(options.threads)
-    if options.evaluate:
-        state, config = checkpoint.load(options.weights, architecture="voice-")
-        head = heads_from_config(config)["word"]
-        network = VoiceNetwork(len(head.labels), config["widths"], config["hidden"]).eval()
-        network.load_state_dict(checkpoint.full_precision(state))
-        figures = judge(network, head, load_voices(options.data, copies=0), options.data)
-    else:
-        figures = train_voice(
-            options.data, options.weights, options.epochs, options.seed, device=options.device
-        )
-    sys.stdout.write(json.dumps(figures, indent=1) + "\n")
+def _train(options: argparse.Namespace) -> dict[str, Any]:
+    return train_voice(options.data, options.weights, options.epochs, options.seed, device=options.device)
+
+
+def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
+    state, config = checkpoint.load(options.weights, architecture="voice-")
+    head = heads_from_config(config)["word"]
+    network = VoiceNetwork(len(head.labels), config["widths"], config["hidden"]).eval()
+    network.load_state_dict(checkpoint.full_precision(state))
+    return judge(network, head, load_voices(options.data, copies=0), options.data)
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, "voice", 12, _train, _evaluate)
