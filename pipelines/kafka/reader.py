@@ -28,6 +28,11 @@ from pipelines.settings import Kafka
 
 _LOG = logging.getLogger(__name__)
 
+FETCH_WAIT_MS: Final = 50
+"""How long the broker may hold a fetch of quiet partitions. kafka-python keeps one fetch a broker in flight,
+which names only partitions without records in hand: records of the others wait until it returns."""
+LAST_LOOK_MS: Final = 5
+"""How long a poll that has records waits for what came during the last round: enough for one fetch."""
 FETCH_BYTES: Final = 16 << 20
 """A fetch brings at most this, or one record batch; two fetches may wait parsed or not, beside the round."""
 CHUNK_RECORDS: Final = 500
@@ -84,6 +89,7 @@ class RoundReader:
                 enable_auto_commit=False,
                 auto_offset_reset="none",
                 isolation_level="read_committed",
+                fetch_max_wait_ms=FETCH_WAIT_MS,
                 fetch_max_bytes=FETCH_BYTES,
                 max_partition_fetch_bytes=FETCH_BYTES // 4,
             )
@@ -111,7 +117,8 @@ class RoundReader:
         self._waiting = deque(r for r in self._waiting if TopicPartition(r.topic, r.partition) not in chosen)
 
     def poll(self, max_records: int, max_bytes: int, timeout_ms: int) -> list[Record]:
-        """Up to so many records and bytes (one larger record comes alone); waits only while there are none.
+        """Up to so many records and bytes (one larger record comes alone). Waits while there are none,
+        then for what the broker has at hand.
 
         Raises OffsetGapError, KafkaFailureError.
         """
@@ -123,7 +130,7 @@ class RoundReader:
         while len(taken) < max_records:
             try:
                 if not self._waiting and not self._fetch(
-                    max_records - len(taken), 0 if taken else timeout_ms
+                    max_records - len(taken), LAST_LOOK_MS if taken else timeout_ms
                 ):
                     break
             except KafkaFailureError:
