@@ -51,6 +51,7 @@ setup(
         "xxhash>=3.4",
     ],
     extras_require={
+        "analysis": ["jinja2>=3.1", "lark>=1.2", "matplotlib>=3.9", "usearch>=2.15"],
         "demo": ["confluent-kafka>=2.6"],
         "redis": ["feast[redis]==0.67.0"],
         "flink": [],  # a worker needs what every install has; the name is for those who look for it
@@ -65,6 +66,7 @@ setup(
             "psutil>=5.9",
             "pytest>=8",
             "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
             "ruff>=0.8",
             "types-psutil",
             "types-PyYAML",
