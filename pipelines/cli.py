@@ -85,6 +85,7 @@ def apply(config: Path | None, overrides: tuple[str, ...]) -> None:
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="processes")
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="serve Prometheus metrics on loopback")
 @click.option("--worker-index", type=int, hidden=True)
+@click.option("--worker-parent", type=int, hidden=True)
 def run(
     config: Path | None,
     overrides: tuple[str, ...],
@@ -92,6 +93,7 @@ def run(
     workers: int,
     metrics_port: int | None,
     worker_index: int | None,
+    worker_parent: int | None,
 ) -> None:
     """Run the pipeline in local rounds. SIGTERM or Ctrl-C finishes the round and exits with 0."""
     settings = load(config, overrides)
@@ -105,6 +107,7 @@ def run(
         settings,
         until_caught_up=until_caught_up,
         worker=(worker_index or 0, workers),
+        parent=worker_parent,
         metrics_port=metrics_port,
     )
 

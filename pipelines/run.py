@@ -34,6 +34,7 @@ from pipelines.records import Record
 from pipelines.settings import Settings
 from pipelines.sinks import history_writer
 from pipelines.worker import worker
+from pipelines.workers import when_orphaned
 
 _LOG = logging.getLogger(__name__)
 
@@ -248,9 +249,14 @@ def source_topics(settings: Settings) -> list[str]:
 
 
 def run_rounds(
-    settings: Settings, *, until_caught_up: bool, worker: tuple[int, int], metrics_port: int | None
+    settings: Settings,
+    *,
+    until_caught_up: bool,
+    worker: tuple[int, int],
+    parent: int | None,
+    metrics_port: int | None,
 ) -> None:
-    """``portrait run``: set up metrics and signals, then loop."""
+    """``portrait run``: set up metrics and signals, then loop. A worker ends when its ``parent`` is gone."""
     if metrics_port:
         from prometheus_client import start_http_server
 
@@ -262,4 +268,6 @@ def run_rounds(
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    if parent:
+        when_orphaned(run.stop, parent)
     run.run(until_caught_up)

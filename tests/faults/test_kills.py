@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.job import Job, kill_group, make_job, real_events, wait_until
@@ -67,6 +68,25 @@ def test_a_killed_worker_of_two_ends_the_job_and_a_restart_completes_it(
         assert parent.wait(60) != 0
     job.run("run", "--workers", "2", "--until-caught-up")
     _assert_clean(job)
+
+
+def test_workers_end_on_ctrl_c_and_when_their_parent_is_killed(
+    tmp_path: Path, kafka_server: KafkaServer
+) -> None:
+    job = make_job(tmp_path / "orphans", kafka_server, **SMALL_ROUNDS)
+    job.produce(real_events(5))
+    with job.started("--workers", "2") as parent:
+        wait_until(lambda: job.stored_profiles() > 0, 120, "a worker to store something")
+        children = psutil.Process(parent.pid).children()
+        for process in [psutil.Process(parent.pid), *children]:
+            process.send_signal(signal.SIGINT)  # as a terminal does
+        assert parent.wait(60) == 0
+    with job.started("--workers", "2") as parent:
+        wait_until(lambda: len(psutil.Process(parent.pid).children()) == 2, 30, "two workers")
+        children = psutil.Process(parent.pid).children()
+        kill_group(parent)
+        _, alive = psutil.wait_procs(children, timeout=60)
+        assert not alive
 
 
 def test_sigterm_finishes_the_round_and_commits_it(tmp_path: Path, kafka_server: KafkaServer) -> None:
