@@ -26,7 +26,7 @@ ERASED: Final = 1
 
 _BLOCKS: Final = HEAD_DTYPE.itemsize // BLOCK_BYTES
 _BLOCK_DTYPE: Final = np.dtype((np.void, BLOCK_BYTES))
-_MARK_DTYPE: Final = np.dtype([(name, HEAD_DTYPE[name]) for name in HEAD_DTYPE.names[:5]])  # type: ignore[index]
+_MARK_DTYPE: Final = np.dtype([(name, HEAD_DTYPE[name]) for name in HEAD_DTYPE.names[:8]])  # type: ignore[index]
 _SUM_FROM: Final = 8  # bytes of a record before what its checksum covers
 
 
@@ -181,6 +181,13 @@ def read_mark(record: bytes) -> tuple[bool, int]:
     _checked([record])
     head = np.frombuffer(record, _MARK_DTYPE, 1, PREFIX_DTYPE.itemsize)[0]  # block 0 holds the revision
     return bool(head["flags"] & ERASED), int(head["created_us"])
+
+
+def own_spaces(record: bytes) -> Spaces:
+    """The spaces that a record was written in. Raises LayoutError and RecordError as :func:`unpack`."""
+    _checked([record])
+    head = np.frombuffer(record, _MARK_DTYPE, 1, PREFIX_DTYPE.itemsize)[0]
+    return Spaces(int(head["event_space"]), int(head["profile_space"]), int(head["taxonomy"]))
 
 
 def starts_of(counts: Array) -> Array:

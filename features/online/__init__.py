@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -86,6 +86,20 @@ class ProfileStore(Protocol):
 
         Record, revision and views of a user change in one atomic step; users are independent of
         each other. After StoreError any subset may have been stored: read again.
+        """
+
+    def erased_users(self) -> Iterator[tuple[str, bytes]]:
+        """User and packed state, once each, of all who ever asked to be forgotten: a state without views
+        (a tombstone), or with an incarnation other than 0 (erased once, and back).
+
+        Walks the whole store. Whoever is written meanwhile may be left out. Raises StoreError.
+        """
+
+    def remove(self, user_ids: Sequence[str]) -> None:
+        """Remove state and views of users, whatever they are; the views of other teams stay.
+
+        For users that cannot be used as they are (views without a state, a damaged state) before they are
+        rebuilt. It forgets tombstones too: whoever calls has looked. Raises StoreError.
         """
 
     def read_positions(self, namespace: str) -> dict[SourcePosition, int]:

@@ -29,6 +29,22 @@ def entity_key(user_id: str) -> bytes:
     return b"".join((_KEY_HEAD, _LENGTH.pack(len(raw)), raw))
 
 
+def user_of(key: bytes) -> tuple[str, bytes] | None:
+    """The user of a serialized entity key and what follows it; None for a key of other entities.
+
+    >>> user_of(entity_key("ann") + b"project")
+    ('ann', b'project')
+    """
+    start = len(_KEY_HEAD) + _LENGTH.size
+    if not key.startswith(_KEY_HEAD) or len(key) < start:
+        return None
+    (length,) = _LENGTH.unpack_from(key, len(_KEY_HEAD))
+    try:
+        return key[start : start + length].decode(), key[start + length :]
+    except UnicodeDecodeError:
+        return None
+
+
 @lru_cache(maxsize=1024)
 def redis_field(view: str, feature: str) -> bytes:
     """The hash field in which Feast's Redis store keeps a feature."""

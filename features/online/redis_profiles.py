@@ -12,18 +12,20 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha1
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from redis import RedisCluster
 from redis.exceptions import NoScriptError, ResponseError
 
 from features.online import ProfileWrite, ServedUser, SourcePosition, StatelessUsersError
-from features.online.layout import VIEW_TIME_FIELDS, entity_key, redis_field, redis_time_field
+from features.online.layout import VIEW_TIME_FIELDS, entity_key, redis_field, redis_time_field, user_of
 from features.online.redis_connection import redis_errors
-from features.online.values import timestamp
+from features.online.values import int64, timestamp
 from features.schema import PROFILE_FIELDS
 
 STATE: Final = b"portrait:state"
+_INCARNATION_0: Final = int64(0)
 
 MAX_BATCH_USERS: Final = 500
 MAX_BATCH_BYTES: Final = 4_000_000
@@ -117,6 +119,36 @@ class RedisProfiles:
             with redis_errors(self._where, "compare and set"):
                 stored.extend(reply == 1 for reply in run_scripts(self._client, commands))
         return stored
+
+    def erased_users(self) -> Iterator[tuple[str, bytes]]:
+        fields = (STATE, redis_field("user_profile", "incarnation"))
+        users = self._users()
+        seen: set[str] = set()
+        while batch := list(islice(users, MAX_BATCH_USERS)):
+            with redis_errors(self._where, "find erased users"):
+                rows = self._read(batch, fields)
+            for user_id, (state, incarnation) in zip(batch, rows, strict=True):
+                if state is not None and incarnation != _INCARNATION_0 and user_id not in seen:
+                    seen.add(user_id)
+                    yield user_id, state
+
+    def _users(self) -> Iterator[str]:
+        """Users of this project; SCAN may name one twice."""
+        project = self._project.encode()
+        with redis_errors(self._where, "list users"):
+            for key in self._client.scan_iter(match=b"*" + project, count=1000):
+                user_id, rest = user_of(key) or ("", b"")
+                if user_id and rest == project:
+                    yield user_id
+
+    def remove(self, user_ids: Sequence[str]) -> None:
+        fields = (STATE, b"portrait:revision", *_served_fields(), *VIEW_TIME_FIELDS)
+        with redis_errors(self._where, "remove users"):
+            for start in range(0, len(user_ids), MAX_BATCH_USERS):
+                with self._client.pipeline(transaction=False) as pipe:
+                    for user_id in user_ids[start : start + MAX_BATCH_USERS]:
+                        pipe.hdel(self._key(user_id), *fields)
+                    _checked(pipe.execute(raise_on_error=False))
 
     def read_positions(self, namespace: str) -> dict[SourcePosition, int]:
         with redis_errors(self._where, "read positions"):

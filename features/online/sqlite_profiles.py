@@ -15,12 +15,14 @@ from typing import Final, TypeVar
 from features.online import ProfileWrite, ServedUser, SourcePosition, StatelessUsersError
 from features.online.layout import entity_key, quoted, sqlite_table
 from features.online.sqlite_file import SqliteFile
+from features.online.values import int64
 from features.schema import PROFILE_FIELDS, VIEWS
 
 CHUNK: Final = 500
 """Of the values in one ``IN (…)``."""
 
 _SYNCHRONOUS_FULL: Final = 2
+_INCARNATION_0: Final = int64(0)
 _PLACES: Final = {field.name: place for place, field in enumerate(PROFILE_FIELDS)}
 _T = TypeVar("_T")
 
@@ -83,6 +85,30 @@ class SqliteProfiles:
                     latest[write.user_id] = write
             self._write(db, latest.values())
         return stored
+
+    def erased_users(self) -> Iterator[tuple[str, bytes]]:
+        query = (
+            f"SELECT user_id, record FROM {self._state} WHERE user_id > ? AND (SELECT value FROM "
+            f"{self._tables['user_profile']} WHERE entity_key = portrait_entity_key(user_id) "
+            "AND feature_name = 'incarnation') IS NOT ? ORDER BY user_id LIMIT ?"
+        )
+        after = ""
+        while True:
+            with self._file.errors("find erased users"):
+                db = self._file.connection()
+                db.create_function("portrait_entity_key", 1, entity_key, deterministic=True)
+                page = db.execute(query, (after, _INCARNATION_0, CHUNK)).fetchall()
+            if not page:
+                return
+            yield from page
+            after = page[-1][0]
+
+    def remove(self, user_ids: Sequence[str]) -> None:
+        with self._file.transaction("remove users") as db:
+            keys = [(entity_key(user_id),) for user_id in user_ids]
+            for table in self._tables.values():
+                db.executemany(f"DELETE FROM {table} WHERE entity_key = ?", keys)
+            db.executemany(f"DELETE FROM {self._state} WHERE user_id = ?", [(u,) for u in user_ids])
 
     def read_positions(self, namespace: str) -> dict[SourcePosition, int]:
         with self._file.errors("read positions"):

@@ -45,6 +45,11 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
+def int64(number: int) -> bytes:
+    """A Value that holds an int64."""
+    return _INT64 + varint(number)
+
+
 def timestamp(time_us: int) -> bytes:
     """``google.protobuf.Timestamp`` of integer µs since 1970 UTC, as Feast's Redis store keeps it."""
     seconds, micros = divmod(time_us, 1_000_000)
@@ -103,7 +108,7 @@ def _floats(column: Column) -> list[bytes]:
 
 
 def _ints(column: Column) -> list[bytes]:
-    return [NULL if number is None else _INT64 + varint(number) for number in _python(column)]
+    return [NULL if number is None else int64(number) for number in _python(column)]
 
 
 def _times(column: Column) -> list[bytes]:
