@@ -1,8 +1,8 @@
-"""The three photo sets as one table: pixels, a label per head (or none), and a leak-free split."""
+"""The photo sets of a dataset as one table: pixels, a label per head (or none), and a leak-free split."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,114 +19,89 @@ from models.splits import Split, difference_hashes, split_of, without_twins
 NO_LABEL: Final = -100
 """A head has nothing to learn from this picture (``ignore_index`` of torch's cross entropy)."""
 
-CATALOGUE_HEADS: Final = ("sub", "art", "colour", "usage", "master")
-HEADS: Final = ("category", *CATALOGUE_HEADS, "clothing_label", "grocery_coarse")
-_UNSURE: Final = "Not sure"  # what the photo set says where its annotators gave up
-_NOT_CLOTHING: Final = frozenset(
-    {"Bags", "Wallets", "Watches", "Belts", "Fragrance", "Lips", "Nails", "Jewellery", "Eyewear", "Perfumes"}
-)
-
 
 @dataclass(frozen=True)
 class ImageSet:
-    """n pictures; ``labels[head][i]`` is a place in ``names[head]``, whose last is ``other``, or NO_LABEL."""
+    """n pictures; ``labels[head][i]`` is a place in ``names[head]``, whose last is ``other``, or NO_LABEL.
 
-    pixels: npt.NDArray[np.uint8]  # [n, SIDE_PX, SIDE_PX, 3]
+    The first head is ``category``; the others come in the order of the dataset's parts.
+    """
+
+    pixels: npt.NDArray[np.uint8]  # [n, side, side, 3]
     labels: Mapping[str, npt.NDArray[np.int64]]
     names: Mapping[str, tuple[str, ...]]
-    source: npt.NDArray[np.str_]  # [n] catalogue, user, grocery
+    source: npt.NDArray[np.str_]  # [n] name of the part, as in figures
     split: npt.NDArray[np.str_]  # [n] train, dev, test
+    titles: npt.NDArray[np.str_]  # [n] product title, empty where there is none
+    parts: Mapping[str, ImagePart]  # by source
 
     def where(self, split: Split, source: str | None = None) -> npt.NDArray[np.intp]:
         """Places of the pictures of a split (and a source)."""
         chosen = self.split == split
         return np.flatnonzero(chosen if source is None else chosen & (self.source == source))
 
+    def measured(self) -> list[tuple[str, str]]:
+        """(source, head) of what can be judged: the category, and the labels each part has of its own."""
+        return [
+            (source, head)
+            for source, part in self.parts.items()
+            for head in ("category", *part.labels)
+            if head in part.labels or part.category
+        ]
 
-def load_images(data: Path, taxonomy: Taxonomy | None = None, limit: int | None = None) -> ImageSet:
-    """Read ``img_*.parquet`` of ``data`` (the first ``limit`` rows of each file).
 
-    Groups that stay together: product title, sender, ten neighbouring shots of a grocery folder. A
-    picture whose dHash is also in a split nearer to the test is dropped.
+def load_images(
+    data: Path, taxonomy: Taxonomy | None = None, limit: int | None = None, side_px: int = SIDE_PX
+) -> ImageSet:
+    """Read the pictures of ``dataset.yaml`` (the first ``limit`` rows of each file).
+
+    A picture whose dHash is also in a split nearer to the test is dropped. Raises DatasetError.
     """
-    taxonomy = taxonomy or load_taxonomy()
+    taxonomy = taxonomy or dataset_taxonomy(data)
+    parts = {p.source_name: p for p in parts_of(data, "image", lambda d: d.image)}
+    if not any(part.category for part in parts.values()):
+        raise DatasetError(f"{data}: image: expected a part with a category, got none; add the key category")
     rows = [
-        *_rows(data / "img_fashion_products.parquet", limit, "catalogue"),
-        *_rows(data / "img_clothing_user_photos.parquet", limit, "user"),
-        *_rows(data / "img_grocery.parquet", limit, "grocery"),
+        (part, row)
+        for part in parts.values()
+        for row in read_rows(data / part.file, part.columns(), limit)
+        if row[part.image] is not None
     ]
-    pixels = np.stack([decode_image(row["jpg"]) for row in rows])
-    splits = [split_of(_group(row)) for row in rows]
+    pixels = np.stack([decode_image(row[part.image], side_px) for part, row in rows])
+    splits = [split_of(part.group_of(row)) for part, row in rows]
     stay = without_twins(splits, difference_hashes(pixels))
     rows = [row for row, keep in zip(rows, stay, strict=True) if keep]
-    wanted = [_labels(row, taxonomy) for row in rows]
-    top = tuple(c.id for c in taxonomy.categories if c.parent is None)
-    names = {"category": (*top, OTHER)}
-    for head in HEADS[1:]:
+    wanted = [_labels(part, row, taxonomy) for part, row in rows]
+    names = {"category": (*taxonomy.first_level, OTHER)}
+    for head in dict.fromkeys(h for p in parts.values() for h in (*p.labels, *p.other)):
         names[head] = (*sorted({w[head] for w in wanted if w.get(head, OTHER) != OTHER}), OTHER)
     labels = {
-        head: np.array([names[head].index(w[head]) if head in w else NO_LABEL for w in wanted], np.int64)
-        for head in HEADS
+        head: np.array([known.index(w[head]) if head in w else NO_LABEL for w in wanted], np.int64)
+        for head, known in names.items()
     }
-    source = np.array([row["source"] for row in rows])
-    return ImageSet(pixels[stay], labels, names, source, np.array(splits)[stay])
+    source = np.array([part.source_name for part, _ in rows])
+    titles = np.array([str(row[part.title] or "") if part.title else "" for part, row in rows], np.str_)
+    return ImageSet(pixels[stay], labels, names, source, np.array(splits)[stay], titles, parts)
 
 
-def _rows(file: Path, limit: int | None, source: str) -> list[dict[str, Any]]:
-    return [row | {"source": source} for row in pq.read_table(file).slice(0, limit).to_pylist()]
-
-
-def _group(row: Mapping[str, Any]) -> str:
-    if row["source"] == "catalogue":
-        return "title:" + " ".join(row["title"].lower().split())
-    if row["source"] == "user":
-        return f"user:{row['sender_id']}"
-    stem, number = Path(row["path"]).stem.rsplit("_", 1)
-    return f"shots:{stem}/{int(number) // 10}"
-
-
-def _labels(row: Mapping[str, Any], taxonomy: Taxonomy) -> dict[str, str]:
+def _labels(part: ImagePart, row: Row, taxonomy: Taxonomy) -> dict[str, str]:
     """Head → label; ``other`` where the head must abstain; absent where nothing is known."""
-    if row["source"] == "grocery":
-        found = {"grocery_coarse": row["coarse_name"], "clothing_label": OTHER} | dict.fromkeys(
-            CATALOGUE_HEADS, OTHER
-        )
-        return found | {"category": _top(taxonomy, [("grocery_group", row["group"])])}
-    if row["source"] == "user":
-        if row["label"] == _UNSURE:
-            return {"grocery_coarse": OTHER}
-        label = {"clothing_label": row["label"], "grocery_coarse": OTHER}
-        # "Other" of this set is some garment that has no name there: it says nothing about the category
-        return (
-            label
-            if row["label"] == "Other"
-            else label | {"category": _top(taxonomy, list(label.items())[:1])}
-        )
-    found = {head: row[head] for head in CATALOGUE_HEADS if row[head]} | {"grocery_coarse": OTHER}
-    if row["sub"] in _NOT_CLOTHING:
-        found["clothing_label"] = OTHER
-    return found | {"category": _top(taxonomy, [(head, row[head]) for head in ("art", "sub", "master")])}
+    found = dict.fromkeys(part.other, OTHER) | part.labels_of(row)
+    category = part.category_of(row, taxonomy)
+    return found if category is None else found | {"category": category}
 
 
-def _top(taxonomy: Taxonomy, labels: Sequence[tuple[str, str]]) -> str:
-    """The first-level category of the first label that stands for one, else ``other``."""
-    for head, label in labels:
-        if category := taxonomy.category_of(head, label):
-            return category.parent or category.id
-    return OTHER
-
-
-def blank_pictures(count: int, seed: int) -> npt.NDArray[np.uint8]:
-    """[count, SIDE_PX, SIDE_PX, 3] pictures of no product: flat colours, gradients, noise, blobs, stripes."""
+def blank_pictures(count: int, seed: int, side_px: int = SIDE_PX) -> npt.NDArray[np.uint8]:
+    """[count, side_px, side_px, 3] pictures of no product: flat colours, gradients, noise, blobs, stripes."""
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0 : 1 : SIDE_PX * 1j, 0 : 1 : SIDE_PX * 1j]
-    made = np.empty((count, SIDE_PX, SIDE_PX, 3), np.float64)
+    y, x = np.mgrid[0 : 1 : side_px * 1j, 0 : 1 : side_px * 1j]
+    made = np.empty((count, side_px, side_px, 3), np.float64)
     for i in range(count):
         low, high = rng.uniform(0, 255, (2, 3))
         angle, kind = rng.uniform(0, np.pi), i % 6
         slope = np.cos(angle) * x + np.sin(angle) * y
         coarse = rng.uniform(0, 1, (rng.integers(2, 33),) * 2)
-        step = np.minimum((np.mgrid[0:SIDE_PX] * len(coarse)) // SIDE_PX, len(coarse) - 1)
+        step = np.minimum((np.mgrid[0:side_px] * len(coarse)) // side_px, len(coarse) - 1)
         weight = {
             0: np.zeros_like(x),
             1: (slope - slope.min()) / np.ptp(slope),

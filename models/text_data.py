@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -61,8 +61,8 @@ class _Row:
         self.source, self.text, self.group, self.labels = source, normalise(text), group, labels
 
 
-def read_texts(data: Path, taxonomy: Taxonomy) -> TextRows:
-    """All labelled texts of a folder, and the phrases for the taxonomy's categories.
+def read_texts(data: Path, taxonomy: Taxonomy, split: Callable[[str], str] = split_of) -> TextRows:
+    """All labelled texts of a folder (``split`` maps their groups), and phrases for the categories.
 
     Raises DatasetError for a file or column that is not there.
     """
@@ -76,7 +76,7 @@ def read_texts(data: Path, taxonomy: Taxonomy) -> TextRows:
     return TextRows(
         texts=[r.text for r in rows],
         han=np.array([is_mostly_han(r.text) for r in rows]),
-        split=np.array([split_of(r.group) if r.source != "phrases" else "train" for r in rows]),
+        split=np.array([split(r.group) if r.source != "phrases" else "train" for r in rows]),
         fold=np.array([zlib.crc32(r.group.encode()) % FOLDS for r in rows]),
         source=np.array([r.source for r in rows]),
         labels={h: np.array([places[h].get(r.labels.get(h, ""), NONE) for r in rows]) for h in heads},

@@ -62,13 +62,14 @@ def fit_fusions(
     encoders: Mapping[str, str],
     prototypes: Tensor,
     progress: Progress,
+    seed: int = SEED,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Fit both trained kinds and write them to ``out``; ``encoders`` is modality → fingerprint."""
-    torch.manual_seed(SEED)
+    torch.manual_seed(seed)
     state: dict[str, Tensor] = {}
     networks: dict[str, nn.Module] = {"learned": LearnedFusion(), "attention": AttentionFusion()}
     for kind, network in networks.items():
-        fitted = as_shipped(_fit(network, train, dev, prototypes, partial(_say, progress, kind)))
+        fitted = as_shipped(_fit(network, train, dev, prototypes, partial(_say, progress, kind), seed))
         state |= {f"{kind}.{name}": tensor for name, tensor in fitted.state_dict().items()}
     config: dict[str, Any] = {
         "architecture": ARCHITECTURE,
@@ -88,10 +89,15 @@ def _say(progress: Progress, kind: str, message: str) -> None:
 
 
 def _fit(
-    network: nn.Module, train: list[Snapshots], dev: Snapshots, prototypes: Tensor, progress: Progress
+    network: nn.Module,
+    train: list[Snapshots],
+    dev: Snapshots,
+    prototypes: Tensor,
+    progress: Progress,
+    seed: int,
 ) -> nn.Module:
     """AdamW with a cosine schedule and modality dropout; the best epoch on the development users."""
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(seed)
     features = torch.from_numpy(np.concatenate([t.features for t in train]))
     mask = torch.from_numpy(np.concatenate([t.mask for t in train]))
     wanted = torch.from_numpy(np.concatenate([t.following for t in train]))

@@ -35,11 +35,20 @@ KEPT_ACCURACY: Final = 0.9
 
 
 def train_image(
-    data: Path, out: Path, epochs: int = 16, seed: int = 0, limit: int | None = None, device: str = "cpu"
+    data: Path,
+    out: Path,
+    epochs: int = 16,
+    seed: int = 0,
+    limit: int | None = None,
+    device: str = "cpu",
+    images: ImageSet | None = None,
 ) -> dict[str, Any]:
-    """Train, calibrate on the development split, judge on the test split, write ``out``; → figures."""
+    """Train, calibrate on the development split, judge on the test split, write ``out``; → figures.
+
+    ``images`` are used instead of those of ``data`` where given: other rows, or split otherwise.
+    """
     torch.manual_seed(seed)
-    images = load_images(data, limit=limit)
+    images = images or load_images(data, limit=limit)
     network = ImageNetwork({h: len(images.names[h]) for h in HEADS}).to(device)
     network = as_shipped(_fit(network, images, epochs, seed, device))
     heads = calibrate(network, images, seed)

@@ -40,22 +40,33 @@ COVERAGE: Final = {"category": 0.97, "sentiment": 1.0}
 """Least share of known development texts on which a head speaks; 0.99 for the others."""
 
 
-def train_text(data: Path, out: Path, taxonomy: Taxonomy, progress: Progress) -> dict[str, Any]:
-    """Train on a folder, write ``out`` and return the figures on its test texts."""
+def train_text(
+    data: Path,
+    out: Path,
+    taxonomy: Taxonomy,
+    progress: Progress,
+    seed: int = SEED,
+    rows: TextRows | None = None,
+) -> dict[str, Any]:
+    """Train on a folder, write ``out`` and return the figures on its test texts.
+
+    ``seed`` is the network's (the tables have none that matters). ``rows`` are used instead of the
+    folder's where given: other texts, or split otherwise.
+    """
     started_s = time.monotonic()
-    torch.manual_seed(SEED)
-    rows = read_texts(data, taxonomy)
+    torch.manual_seed(seed)
+    rows = rows or read_texts(data, taxonomy)
     progress(f"text: {len(rows.texts)} samples, heads {sorted(rows.names)}")
     scripts = scripts_of(rows)
     columns = columns_of(rows)
     network = TextNetwork({s: len(c) for s, c in columns.items()}, {h: len(n) for h, n in _heads(rows)})
     evidence = fit_tables(rows, columns, network, progress)
     _start_from_evidence(rows, columns, network)
-    network = as_shipped(_deep(rows, evidence, network, progress))
+    network = as_shipped(_deep(rows, evidence, network, progress, seed))
     with torch.inference_mode():
         logits = {h: x.numpy() for h, x in network(evidence[rows.where("dev")])[1].items()}
     heads = _calibrate(rows, scripts, logits)
-    figures = judge(rows, scripts, heads, network) | {"seed": SEED}
+    figures = judge(rows, scripts, heads, network) | {"seed": seed}
     config = config_of(columns, {n: h.to_config() for n, h in heads.items()}, scripts, figures)
     checkpoint.save(out, network.state_dict(), config)
     progress(f"text: {out.name} written after {time.monotonic() - started_s:.0f} s")
@@ -70,9 +81,11 @@ _TABLES: Final = ("topics", "mood", "bias")
 """How the names of the wide part's parameters begin."""
 
 
-def _deep(rows: TextRows, evidence: Tensor, network: TextNetwork, progress: Progress) -> TextNetwork:
+def _deep(
+    rows: TextRows, evidence: Tensor, network: TextNetwork, progress: Progress, seed: int
+) -> TextNetwork:
     """AdamW on the network above the tables, cosine schedule, running average; best epoch on dev."""
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(seed)
     deep = [p for name, p in network.named_parameters() if not name.startswith(_TABLES)]
     optimiser = torch.optim.AdamW(deep, lr=2e-3, weight_decay=0.02)
     train = np.flatnonzero(rows.where("train"))

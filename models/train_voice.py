@@ -34,11 +34,19 @@ KEPT_ACCURACY: Final = 0.97
 
 
 def train_voice(
-    data: Path, out: Path, epochs: int = 12, seed: int = 0, device: str = "cpu"
+    data: Path,
+    out: Path,
+    epochs: int = 12,
+    seed: int = 0,
+    device: str = "cpu",
+    voices: VoiceSet | None = None,
 ) -> dict[str, Any]:
-    """Train, calibrate on the development speakers, judge on the test speakers, write ``out``; → figures."""
+    """Train, calibrate on the development speakers, judge on the test speakers, write ``out``; → figures.
+
+    ``voices`` are used instead of those of ``data`` where given: other clips, or split otherwise.
+    """
     torch.manual_seed(seed)
-    voices = load_voices(data, seed=seed)
+    voices = voices or load_voices(data, seed=seed)
     network = as_shipped(_fit(VoiceNetwork(len(voices.words)).to(device), voices, epochs, seed, device))
     head = _calibrate(network, voices)
     figures = judge(network, head, voices, data) | {"epochs": epochs, "seed": seed}

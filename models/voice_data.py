@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -43,8 +43,10 @@ class VoiceSet:
         return np.flatnonzero(chosen if source is None else chosen & (self.sources == source))
 
 
-def load_voices(data: Path, copies: int = 2, seed: int = 0) -> VoiceSet:
-    """Read ``aud_*.parquet`` of ``data``; the digits stay unread.
+def load_voices(
+    data: Path, copies: int = 2, seed: int = 0, split: Callable[[str], Split] | None = None
+) -> VoiceSet:
+    """Read ``aud_*.parquet`` of ``data``; the digits stay unread. ``split`` maps speakers of words.
 
     Training clips get ``copies`` disturbed variants (speed and pitch, noise), made before denoising, as
     in life. Negatives: other words, sentences, words played backwards, noise and music made here.
@@ -52,7 +54,8 @@ def load_voices(data: Path, copies: int = 2, seed: int = 0) -> VoiceSet:
     rng = np.random.default_rng(seed)
     rows = pq.read_table(data / "aud_dspspeech20.parquet").to_pylist()
     words = tuple(w for _, w in sorted({(row["word_id"], row["word"]) for row in rows}))
-    splits = speaker_splits([row["speaker"] for row in rows])
+    speakers = sorted({row["speaker"] for row in rows})
+    splits = {who: split(who) for who in speakers} if split else speaker_splits(speakers)
     clips = [
         (decode_voice(row["ogg"]), words.index(row["word"]), row["speaker"], "words", splits[row["speaker"]])
         for row in rows
