@@ -39,8 +39,10 @@ from features.history_writer import sync_folder
 GRACE_S: Final = 10.0
 """How long replaced files stay for readers that listed them."""
 
-_HIDDEN: Final = ".compact-"
-_SORTED: Final = re.compile(r"sorted-([0-9a-f]{32})-\d{5}\.parquet")
+HIDDEN: Final = ".compact-"
+"""What temporary files are called."""
+SORTED: Final = re.compile(r"sorted-([0-9a-f]{32})-(\d{5})(?:-\d+)?\.parquet")
+"""Run, number in it, and how often the file was written anew since (an erase does that)."""
 
 
 class CompactError(PortraitError):
@@ -95,9 +97,9 @@ def compact(
     started_s = time.monotonic()
     report = CompactReport()
     with exclusive(directory):
-        _remove_remains(directory)
-        replaced = _Replaced(grace_s)
-        days = list(_days(directory, None if today else now().astimezone(UTC).date()))
+        remove_remains(directory)
+        replaced = Replaced(grace_s)
+        days = list(days_of(directory, None if today else now().astimezone(UTC).date()))
         try:
             for number, (table, folder) in enumerate(days, start=1):
                 where = f"{table} {folder.name} ({number} of {len(days)})"
@@ -136,15 +138,16 @@ def exclusive(directory: Path) -> Iterator[None]:
         yield
 
 
-def _remove_remains(directory: Path) -> None:
-    """What a killed compaction left: holding the lock, nobody else's."""
-    for path in directory.glob(f"*/dt=*/{_HIDDEN}*.tmp"):
+def remove_remains(directory: Path) -> None:
+    """Remove what a killed compaction or erase left: holding the lock, nobody else's."""
+    for path in directory.glob(f"*/dt=*/{HIDDEN}*.tmp"):
         path.unlink(missing_ok=True)
-    for path in directory.glob(f"{_HIDDEN}spill-*"):
+    for path in directory.glob(f"{HIDDEN}spill-*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _days(directory: Path, before: date | None) -> Iterator[tuple[Table, Path]]:
+def days_of(directory: Path, before: date | None) -> Iterator[tuple[Table, Path]]:
+    """Every day's folder of both tables, oldest first."""
     for table in SCHEMAS:
         for folder in sorted((directory / table).glob("dt=*")):
             try:
@@ -159,14 +162,15 @@ def _sources(table: Table, folder: Path, report: CompactReport) -> list[Path]:
     """The table's own files of a day; notes the others."""
     sources = []
     for file in sorted(folder.glob("[!.]*.parquet")):
-        if problem := _problem(table, file):
+        if problem := file_problem(table, file):
             report.left_alone.append(f"{table}/{folder.name}/{file.name}: {problem}")
         else:
             sources.append(file)
     return sources
 
 
-def _problem(table: Table, file: Path) -> str | None:
+def file_problem(table: Table, file: Path) -> str | None:
+    """Why a file is not of a table, and what to do; None: it is."""
     try:
         found = pq.read_schema(file)
     except (pa.ArrowException, OSError) as error:
@@ -184,10 +188,19 @@ def _problem(table: Table, file: Path) -> str | None:
     )
 
 
+def first_problem(directory: Path, table: Table) -> str | None:
+    """The first file under ``directory`` that is not of the table, and why; None: all of them are."""
+    for file in sorted((directory / table).glob("dt=*/[!.]*.parquet")):
+        if problem := file_problem(table, file):
+            return f"{table}/{file.parent.name}/{file.name}: {problem}"
+    return None
+
+
 def _is_done(sources: Sequence[Path]) -> bool:
-    """Whether all of them are of one finished run (of a broken one, sources are left too)."""
-    names = [_SORTED.fullmatch(file.name) for file in sources]
-    return len({name and name[1] for name in names}) == (1 if names else 0) and None not in names
+    """Whether all of them are of one finished run (of a broken one, or a broken erase, sources are left)."""
+    names = [name for file in sources if (name := SORTED.fullmatch(file.name))]
+    numbers = {name[2] for name in names}
+    return len({name[1] for name in names}) <= 1 and len(numbers) == len(names) == len(sources)
 
 
 def _compact_day(
@@ -198,15 +211,15 @@ def _compact_day(
     report: CompactReport,
     where: str,
     progress: Callable[[str], object],
-    replaced: _Replaced,
+    replaced: Replaced,
 ) -> None:
     """Merge, rename in, and hand the sources over for removal."""
     size = sum(file.stat().st_size for file in sources)
     progress(f"{where}: merging {len(sources)} files, {size / 1e6:.1f} MB")
     run = uuid.uuid4().hex
-    spill = folder.parent.parent / f"{_HIDDEN}spill-{run}"
+    spill = folder.parent.parent / f"{HIDDEN}spill-{run}"
     try:
-        merged = merge(table, sources, folder / f"{_HIDDEN}{run}-", limits, spill)
+        merged = merge(table, sources, folder / f"{HIDDEN}{run}-", limits, spill)
     except (duckdb.Error, HistoryError) as error:
         reason = str(error).splitlines()[0]
         report.failed.append(f"{where}: expected to merge its files, got {reason}; it is unchanged")
@@ -234,7 +247,7 @@ def _compact_day(
     progress(f"{where}: {merged.rows} rows in {len(files)} files, {merged.duplicates} duplicates removed")
 
 
-class _Replaced:
+class Replaced:
     """Files whose rows are in new ones, until nobody can be about to open them."""
 
     def __init__(self, grace_s: float) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from string import Template
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -15,6 +15,8 @@ import pyarrow as pa
 from features.errors import PortraitError
 from features.history import SCHEMAS, TIME, Table
 from features.schema import JOIN_KEY, PROFILE_FIELDS
+
+_T = TypeVar("_T")
 
 VIEWS_FILE: Final = Path(__file__).with_name("views.sql")
 EXAMPLES_FILE: Final = Path(__file__).with_name("examples.sql")
@@ -80,15 +82,25 @@ def connect(directory: Path, file: Path | None = None) -> Iterator[duckdb.DuckDB
 
 
 def query(directory: Path, text: str, file: Path | None = None) -> pa.Table:
-    """The rows of a query over the views. Raises SqlError saying what DuckDB refused.
+    """The rows of a query over the views. Raises SqlError saying what DuckDB refused."""
 
-    A file that a compaction removed between its listing and its opening is no refusal: asked once more.
+    def rows(db: duckdb.DuckDBPyConnection) -> pa.Table:
+        relation = db.sql(text)
+        return pa.table({}) if relation is None else relation.to_arrow_table()
+
+    return ask(directory, rows, file)
+
+
+def ask(directory: Path, work: Callable[[duckdb.DuckDBPyConnection], _T], file: Path | None = None) -> _T:
+    """What ``work`` makes of a DuckDB that has the views. Raises SqlError saying what DuckDB refused.
+
+    A file that a compaction removed between its listing and its opening is no refusal: ``work`` is called
+    once more, with a new DuckDB.
     """
     for attempt in range(2):
         try:
             with connect(directory, file) as db:
-                relation = db.sql(text)
-                return pa.table({}) if relation is None else relation.to_arrow_table()
+                return work(db)
         except SqlError as error:
             if attempt or not isinstance(error.__cause__, duckdb.IOException):
                 raise

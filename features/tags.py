@@ -26,6 +26,11 @@ _HALF_CERTAIN: Final = 2.0
 """Decayed number of sure events at which the confidence in a tag is one half."""
 _REMEMBERING: Final = 1  # index of the longer half-life
 
+ASPECTS_ZH: Final = (
+    "价格", "质量", "版型", "物流", "服务", "外观", "材质", "包装", "性能", "口味", "位置", "清洁",
+)  # fmt: skip
+"""Chinese names of ASPECTS, in their order."""
+
 
 @dataclass(frozen=True, slots=True)
 class TagTable:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from pipelines import __version__, cli_profiles, logs, shadowing
+from pipelines import __version__, cli_audience, cli_profiles, logs, shadowing
 from pipelines.cli_options import load, with_settings
 
 
@@ -195,7 +195,7 @@ def demo(data: Path | None, users: int, folder: Path) -> None:
     run_demo(folder, data, users)
 
 
-for _command in cli_profiles.COMMANDS:
+for _command in (*cli_profiles.COMMANDS, *cli_audience.COMMANDS):
     cli.add_command(_command)
 
 
