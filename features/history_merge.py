@@ -8,13 +8,15 @@ readers see them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from features.history import SCHEMAS, HistoryError, Table
@@ -97,6 +99,39 @@ def merge(table: Table, sources: Sequence[Path], prefix: Path, limits: Limits, s
     return merged
 
 
+def rewrite(
+    table: Table, source: Path, prefix: Path, gone: Callable[[pa.RecordBatch], pa.Array], *, ordered: bool
+) -> Merged:
+    """Write the rows of one file that are not ``gone`` (bool array of a batch) to ``<prefix>00000.tmp``.
+
+    Rows keep their order; ``ordered``: they are sorted by ORDER. No row is left: no file is written.
+    Raises OSError when the disk refuses or the file cannot be read, HistoryError if rows got lost on the
+    way; no file is left then.
+    """
+    merged, removed = Merged(), 0
+
+    def kept() -> Iterator[pa.RecordBatch]:
+        nonlocal removed
+        with pq.ParquetFile(source) as file:
+            for batch in file.iter_batches(ROW_GROUP):
+                rest = batch.filter(pc.invert(gone(batch)))
+                removed += batch.num_rows - rest.num_rows
+                yield rest
+
+    try:
+        _write(table, kept(), prefix, sys.maxsize, merged, ordered=ordered)
+        expected = pq.read_metadata(source).num_rows - removed
+        found = sum(pq.read_metadata(file).num_rows for file in merged.files)
+        if not found == merged.rows == expected:
+            raise HistoryError(
+                f"{source.name}: expected {expected} rows to stay, got {found}; it is unchanged"
+            )
+    except BaseException:
+        merged.discard()
+        raise
+    return merged
+
+
 def _rows_sql(sources: Sequence[Path]) -> str:
     files = ", ".join("'" + str(file).replace("'", "''") + "'" for file in sources)
     return f"read_parquet([{files}], filename = true, file_row_number = true, hive_partitioning = false)"
@@ -124,16 +159,23 @@ def _sorted_sql(table: Table, rows: str) -> str:
 
 
 def _write(
-    table: Table, batches: Iterable[pa.RecordBatch], prefix: Path, file_bytes: int, merged: Merged
+    table: Table,
+    batches: Iterable[pa.RecordBatch],
+    prefix: Path,
+    file_bytes: int,
+    merged: Merged,
+    *,
+    ordered: bool = True,
 ) -> None:
     """Fill one file after the other; each is synced when it is full."""
     groups = _row_groups(table, batches)
+    sorting = _sorting(table) if ordered else {}
     group = next(groups, None)
     while group is not None:
         temporary = prefix.with_name(f"{prefix.name}{len(merged.files):05d}.tmp")
         merged.files.append(temporary)
         with temporary.open("xb") as file:
-            with pq.ParquetWriter(file, SCHEMAS[table], compression="zstd", **_sorting(table)) as writer:
+            with pq.ParquetWriter(file, SCHEMAS[table], compression="zstd", **sorting) as writer:
                 while group is not None:
                     writer.write_table(group, row_group_size=ROW_GROUP)
                     merged.rows += group.num_rows
