@@ -21,7 +21,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -33,6 +33,8 @@ WEIGHTS_DIR: Final = Path(__file__).with_name("weights")
 """Where the shipped weights lie: ``text``, ``image``, ``voice`` and ``fusion`` ``.safetensors``."""
 
 _KEY: Final = "portrait"  # the only metadata key: with one key the file's bytes are reproducible
+
+_T = TypeVar("_T")
 
 Weights = dict[str, torch.Tensor]
 Config = dict[str, Any]
@@ -106,6 +108,16 @@ def load(
             f"{path}: expected weights of {architecture!r}, got {got!r}; name the file of the right model"
         )
     return weights, config
+
+
+def choose(architectures: Mapping[str, _T], path: str | Path, config: Config) -> _T:
+    """What builds the network that a config names. Raises WrongArchitectureError for an unknown one."""
+    name = str(config.get("architecture"))
+    if name not in architectures:
+        raise WrongArchitectureError(
+            f"{path}: expected weights of one of {sorted(architectures)}, got {name!r}; name another file"
+        )
+    return architectures[name]
 
 
 def full_precision(weights: Weights) -> Weights:

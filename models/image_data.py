@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 
-from features.taxonomy import Taxonomy, load_taxonomy
+from features.taxonomy import Taxonomy
+from models.dataset import DatasetError, ImagePart, Row, dataset_taxonomy, parts_of, read_rows
 from models.encoder import OTHER
 from models.image_decode import SIDE_PX, decode_image
 from models.splits import Split, difference_hashes, split_of, without_twins
@@ -41,19 +41,30 @@ class ImageSet:
         return np.flatnonzero(chosen if source is None else chosen & (self.source == source))
 
     def measured(self) -> list[tuple[str, str]]:
-        """(source, head) of what can be judged: the category, and the labels each part has of its own."""
+        """(source, head) of what can be judged: the category, and labels that stand in for no others."""
         return [
             (source, head)
             for source, part in self.parts.items()
             for head in ("category", *part.labels)
-            if head in part.labels or part.category
+            if (head in part.labels or part.category) and not part.is_mapped(head)
         ]
+
+    def stands_in(self, head: str) -> npt.NDArray[np.bool_]:
+        """[n] whether a picture's label of a head is mapped from another one's (``other`` aside)."""
+        mapped = [source for source, part in self.parts.items() if part.is_mapped(head)]
+        found: npt.NDArray[np.bool_] = np.isin(self.source, mapped)
+        found &= self.labels[head] != len(self.names[head]) - 1
+        return found
 
 
 def load_images(
-    data: Path, taxonomy: Taxonomy | None = None, limit: int | None = None, side_px: int = SIDE_PX
+    data: Path,
+    taxonomy: Taxonomy | None = None,
+    limit: int | None = None,
+    side_px: int = SIDE_PX,
+    split: Callable[[str], Split] = split_of,
 ) -> ImageSet:
-    """Read the pictures of ``dataset.yaml`` (the first ``limit`` rows of each file).
+    """Read the pictures of ``dataset.yaml`` (the first ``limit`` rows of each file; ``split`` of a group).
 
     A picture whose dHash is also in a split nearer to the test is dropped. Raises DatasetError.
     """
@@ -68,7 +79,7 @@ def load_images(
         if row[part.image] is not None
     ]
     pixels = np.stack([decode_image(row[part.image], side_px) for part, row in rows])
-    splits = [split_of(part.group_of(row)) for part, row in rows]
+    splits = [split(part.group_of(row)) for part, row in rows]
     stay = without_twins(splits, difference_hashes(pixels))
     rows = [row for row, keep in zip(rows, stay, strict=True) if keep]
     wanted = [_labels(part, row, taxonomy) for part, row in rows]

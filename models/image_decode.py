@@ -38,8 +38,8 @@ warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)  # see _orientation
 
 
-def decode_image(content: bytes) -> npt.NDArray[np.uint8]:
-    """JPEG, PNG, WebP or GIF bytes → uint8 RGB ``[SIDE_PX, SIDE_PX, 3]``, upright, frame 0, over white.
+def decode_image(content: bytes, side_px: int = SIDE_PX) -> npt.NDArray[np.uint8]:
+    """JPEG, PNG, WebP or GIF bytes → uint8 RGB ``[side_px, side_px, 3]``, upright, frame 0, over white.
 
     The aspect ratio is not kept: the whole picture is stretched into the square (see the model card).
     Metadata (EXIF, GPS) ends here.
@@ -59,9 +59,9 @@ def decode_image(content: bytes) -> npt.NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
             _check_size(*picture.size)
-            picture.draft(None, (2 * SIDE_PX, 2 * SIDE_PX))  # JPEG: decode at 1/2, 1/4 or 1/8
+            picture.draft(None, (2 * side_px, 2 * side_px))  # JPEG: decode at 1/2, 1/4 or 1/8
             picture.load()
-            return _upright_pixels(picture)
+            return _upright_pixels(picture, side_px)
     except ContentError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -102,8 +102,8 @@ def _webp_canvas_px(content: bytes) -> tuple[int, int]:
     raise ContentError("corrupt_media", "image: expected a WebP image chunk after the RIFF header, got none")
 
 
-def _upright_pixels(picture: Image.Image) -> npt.NDArray[np.uint8]:
-    small = _to_rgb(picture).resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR)
+def _upright_pixels(picture: Image.Image, side_px: int) -> npt.NDArray[np.uint8]:
+    small = _to_rgb(picture).resize((side_px, side_px), Image.Resampling.BILINEAR)
     turn = _UPRIGHT.get(_orientation(picture))
     return np.array(small if turn is None else small.transpose(turn), dtype=np.uint8)
 

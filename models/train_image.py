@@ -6,6 +6,8 @@ import argparse
 import copy
 import logging
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,66 +22,98 @@ from models.averaging import as_shipped, blend
 from models.calibration import calibration_error, fit_temperature, fit_threshold, macro_f1
 from models.encoder import OTHER
 from models.heads import Head, heads_from_config
-from models.image import WIDTHS, ImageNetwork, config_of
-from models.image_data import HEADS, NO_LABEL, ImageSet, blank_pictures, load_images
+from models.image import config_of, load_network
+from models.image_augment import augment, mix
+from models.image_data import NO_LABEL, ImageSet, blank_pictures, load_images
+from models.image_network import ImageNetwork
+from models.image_resnet import WIDTHS, ResNet
+from models.resume import Resume
+from models.splits import Split
+from models.title_contrast import WEIGHT, EmbedTitles, TitleTargets
 from models.training_command import run
 
 log = logging.getLogger(__name__)
 
 BATCH: Final = 96
 LOSS_WEIGHTS: Final = {"colour": 0.4, "usage": 0.2, "master": 0.2, "art": 0.8}
-REPEAT: Final = {"catalogue": 1, "user": 2, "grocery": 2}
-"""How often an epoch shows each set: the natural photos are few."""
 KEPT_ACCURACY: Final = 0.9
 """A head abstains below the score at which 90 % of what it says of development pictures is right."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a variant is made of."""
+
+    side_px: int
+    widths: tuple[int, ...]
+    epochs: int
+
+
+VARIANTS: Final[Mapping[str, Recipe]] = {
+    "resnet96": Recipe(96, (32, 64, 96, 192), 18),
+    "resnet64": Recipe(64, WIDTHS, 16),
+}
+DEFAULT_VARIANT: Final = "resnet64"
 
 
 def train_image(
     data: Path,
     out: Path,
-    epochs: int = 16,
+    epochs: int | None = None,
     seed: int = 0,
     limit: int | None = None,
     device: str = "cpu",
     images: ImageSet | None = None,
+    variant: str = DEFAULT_VARIANT,
+    titles: EmbedTitles | None = None,
 ) -> dict[str, Any]:
     """Train, calibrate on the development split, judge on the test split, write ``out``; → figures.
 
     ``images`` are used instead of those of ``data`` where given: other rows, or split otherwise.
+    ``titles`` places product titles: with it the network also learns from pairs of title and photo.
     """
     torch.manual_seed(seed)
-    images = images or load_images(data, limit=limit)
-    network = ImageNetwork({h: len(images.names[h]) for h in HEADS}).to(device)
-    network = as_shipped(_fit(network, images, epochs, seed, device))
+    recipe = VARIANTS[variant]
+    images = images or load_images(data, limit=limit, side_px=recipe.side_px)
+    side_px, epochs = images.pixels.shape[1], epochs or recipe.epochs
+    network = ResNet({h: len(names) for h, names in images.names.items()}, recipe.widths, side_px).to(device)
+    average, resume = _fit(network, images, TitleTargets(images.titles, titles), epochs, seed, device, out)
+    network = as_shipped(average)
     heads = calibrate(network, images, seed)
     figures = judge(network, heads, images, seed) | {"epochs": epochs, "seed": seed}
-    config = config_of({n: h.to_config() for n, h in heads.items()}, WIDTHS, figures)
-    checkpoint.save(out, network.state_dict(), config)
+    checkpoint.save(out, network.state_dict(), config_of(heads, recipe.widths, figures, side_px))
+    resume.forget()
     return figures
 
 
-def _fit(network: ImageNetwork, images: ImageSet, epochs: int, seed: int, device: str) -> ImageNetwork:
+def _fit(
+    network: ResNet,
+    images: ImageSet,
+    titles: TitleTargets,
+    epochs: int,
+    seed: int,
+    device: str,
+    out: Path,
+) -> tuple[ResNet, Resume]:
     """AdamW, one cycle of the learning rate, running average of the weights (returned)."""
     rng = np.random.default_rng(seed)
-    places = np.concatenate([np.tile(images.where("train", s), n) for s, n in REPEAT.items()])
-    blanks = blank_pictures(max(len(places) // 20, 1), seed)
-    pixels = np.concatenate([images.pixels, blanks])
-    labels = {
-        h: np.concatenate([images.labels[h], np.full(len(blanks), len(images.names[h]) - 1)]) for h in HEADS
-    }
-    places = np.concatenate([places, np.arange(len(images.pixels), len(pixels))])
-    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.02)
-    steps = max(len(places) // BATCH, 1)
+    shown = _Shown(images, seed)
+    steps = max(len(shown.places(rng)) // BATCH, 1)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.03)
     cycle = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, 4e-3, total_steps=max(epochs * steps, 20), pct_start=0.15
     )
     average = copy.deepcopy(network)
-    for epoch in range(epochs):
+    what = {"image": sorted(images.names), "pictures": len(images.pixels), "epochs": epochs, "seed": seed}
+    what |= {"side_px": images.pixels.shape[1], "titles": titles.used}
+    networks = {"network": network, "average": average}
+    resume = Resume(out, what, networks, optimiser, cycle, rng)
+    for epoch in range(resume.restore(), epochs):
         start, total = time.monotonic(), 0.0
         network.train()
-        for step, batch in enumerate(np.array_split(rng.permutation(places), steps)):
-            seen = _augment(torch.from_numpy(pixels[batch]).to(device))
-            loss = _loss(network(seen)[1], {h: torch.from_numpy(labels[h][batch]).to(device) for h in HEADS})
+        for step, batch in enumerate(np.array_split(rng.permutation(shown.places(rng)), steps)):
+            with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+                loss = _step_loss(network, shown, batch, titles, device)
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
@@ -88,11 +122,59 @@ def _fit(network: ImageNetwork, images: ImageSet, epochs: int, seed: int, device
             total += float(loss.detach())
             blend(average, network, epoch * steps + step, keep=0.998)
         dev = accuracies(average.eval(), images, "dev")
+        resume.store(epoch + 1)
         log.info("epoch %d loss %.3f dev %s %.0f s", epoch + 1, total / steps, dev, time.monotonic() - start)
-    return average
+    return average, resume
 
 
-def _loss(logits: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
+class _Shown:
+    """The training pictures, and pictures of no product among them."""
+
+    def __init__(self, images: ImageSet, seed: int) -> None:
+        self._images = images
+        count = sum(int(len(images.where("train", s)) * p.repeat) for s, p in images.parts.items())
+        blanks = blank_pictures(max(count // 20, 1), seed, images.pixels.shape[1])
+        self.pixels = np.concatenate([images.pixels, blanks])
+        self.labels = {
+            head: torch.from_numpy(
+                np.concatenate([images.labels[head], np.full(len(blanks), len(names) - 1)])
+            )
+            for head, names in images.names.items()
+        }
+        self._blanks = np.arange(len(images.pixels), len(self.pixels))
+
+    def places(self, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+        """What one epoch shows: every part as often as its dataset says, and all the blanks."""
+        found = [self._blanks]
+        for source, part in self._images.parts.items():
+            mine = self._images.where("train", source)
+            whole, rest = divmod(part.repeat, 1)
+            found += [np.tile(mine, int(whole)), rng.permutation(mine)[: int(rest * len(mine))]]
+        return np.concatenate(found)
+
+    def any_colour(self, batch: npt.NDArray[np.intp]) -> Tensor:
+        """Of which pictures no colour is asked."""
+        if "colour" not in self.labels:
+            return torch.zeros(len(batch), dtype=torch.bool)
+        wanted, other = self.labels["colour"][batch], len(self._images.names["colour"]) - 1
+        return (wanted == NO_LABEL) | (wanted == other)
+
+
+def _step_loss(
+    network: ResNet, shown: _Shown, batch: npt.NDArray[np.intp], titles: TitleTargets, device: str
+) -> Tensor:
+    """Loss of one augmented batch; pairs with titles count where pictures are not blended."""
+    pixels = torch.from_numpy(shown.pixels[batch]).to(device)
+    seen, order, share = mix(augment(pixels, shown.any_colour(batch).to(device)))
+    embedding, logits = network(seen)
+    labels = {head: y[batch].to(device) for head, y in shown.labels.items()}
+    loss = _loss(logits, labels)
+    if share < 1:
+        return share * loss + (1 - share) * _loss(logits, {head: y[order] for head, y in labels.items()})
+    return loss + WEIGHT * titles.loss(embedding, batch)
+
+
+def _loss(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> Tensor:
     parts = []
     for head, wanted in labels.items():
         if bool((wanted != NO_LABEL).any()):
@@ -101,48 +183,25 @@ def _loss(logits: dict[str, Tensor], labels: dict[str, Tensor]) -> Tensor:
     return torch.stack(parts).sum()
 
 
-def _augment(pixels: Tensor) -> Tensor:
-    """uint8 [n, side, side, 3] → each turned, scaled, shifted, mirrored, tinted and in part hidden."""
-    n, side = pixels.shape[0], pixels.shape[1]
-
-    def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return torch.empty(n, *shape, device=pixels.device).uniform_(low, high)
-
-    x = pixels.permute(0, 3, 1, 2).float()
-    angle, scale, stretch = uniform(-0.2, 0.2), uniform(0.75, 1.15), uniform(0.9, 1.1)
-    mirror = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
-    top = torch.stack([mirror * scale * stretch * angle.cos(), -scale * angle.sin(), uniform(-0.15, 0.15)], 1)
-    low = torch.stack([mirror * scale * angle.sin(), scale / stretch * angle.cos(), uniform(-0.15, 0.15)], 1)
-    grid = F.affine_grid(torch.stack([top, low], 1), list(x.shape), align_corners=False)
-    x = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
-    x = (x - 128) * uniform(0.8, 1.25, 1, 1, 1) + 128 + uniform(-25, 25, 1, 1, 1)
-    x = x * uniform(0.93, 1.07, 3, 1, 1)
-    ruler = torch.arange(side, device=pixels.device)
-    left, high = uniform(-side / 2, side), uniform(-side / 2, side)
-    width, height = uniform(8, side / 2), uniform(8, side / 2)
-    across = (ruler >= left[:, None]) & (ruler < (left + width)[:, None])
-    down = (ruler >= high[:, None]) & (ruler < (high + height)[:, None])
-    hidden = (down[:, :, None] & across[:, None, :] & (uniform(0, 1) < 0.3)[:, None, None])[:, None]
-    x = torch.where(hidden, uniform(0, 255, 3, 1, 1), x)
-    return x.clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-
-
 def logits_of(network: ImageNetwork, pixels: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
     """Head → [n, labels] without gradients, on the network's device."""
-    device = next(network.parameters()).device
+    device = network.project.weight.device
     with torch.inference_mode():
         parts = [network(chunk.to(device))[1] for chunk in torch.split(torch.from_numpy(pixels), 64)]
     return {h: torch.cat([part[h] for part in parts]).cpu().numpy() for h in parts[0]}
 
 
 def calibrate(network: ImageNetwork, images: ImageSet, seed: int) -> dict[str, Head]:
-    """Temperature and threshold of every head from the development split and pictures of no product."""
+    """Temperature and threshold of every head from the development split and pictures of no product.
+
+    Labels that stand in for others (see :meth:`ImageSet.stands_in`) train, but do not calibrate.
+    """
     logits = logits_of(network, images.pixels[images.where("dev")])
-    nothing = logits_of(network, blank_pictures(120, seed + 1))
+    nothing = logits_of(network, blank_pictures(120, seed + 1, images.pixels.shape[1]))
     heads = {}
-    for name in HEADS:
+    for name in images.names:
         wanted = images.labels[name][images.where("dev")]
-        known = wanted != NO_LABEL
+        known = (wanted != NO_LABEL) & ~images.stands_in(name)[images.where("dev")]
         x = np.concatenate([logits[name][known], nothing[name]])
         y = np.concatenate([wanted[known], np.full(len(nothing[name]), len(images.names[name]) - 1)])
         head = Head(images.names[name], fit_temperature(x, y))
@@ -151,25 +210,18 @@ def calibrate(network: ImageNetwork, images: ImageSet, seed: int) -> dict[str, H
     return heads
 
 
-_MEASURED: Final = (
-    *(("catalogue", h) for h in ("category", "sub", "art", "colour", "usage", "master")),
-    ("user", "category"),
-    ("user", "clothing_label"),
-    ("grocery", "category"),
-    ("grocery", "grocery_coarse"),
-)
-
-
-def accuracies(network: ImageNetwork, images: ImageSet, split: Any) -> dict[str, float]:
+def accuracies(network: ImageNetwork, images: ImageSet, split: Split) -> dict[str, float]:
     """Plain accuracy (no abstention) by ``source/head``."""
     found = {}
-    for source, head in _MEASURED:
+    for source in images.parts:
         places = images.where(split, source)
-        wanted = images.labels[head][places]
-        known = wanted != NO_LABEL
-        if known.any():
-            best = logits_of(network, images.pixels[places[known]])[head].argmax(1)
-            found[f"{source}/{head}"] = round(float((best == wanted[known]).mean()), 4)
+        logits = logits_of(network, images.pixels[places]) if len(places) else {}
+        for _, head in (pair for pair in images.measured() if pair[0] == source and len(places)):
+            wanted = images.labels[head][places]
+            known = wanted != NO_LABEL
+            if known.any():
+                right = logits[head].argmax(1)[known] == wanted[known]
+                found[f"{source}/{head}"] = round(float(right.mean()), 4)
     return found
 
 
@@ -190,31 +242,39 @@ TOP_10: Final = (
 def judge(network: ImageNetwork, heads: dict[str, Head], images: ImageSet, seed: int) -> dict[str, Any]:
     """Figures on the test split: accuracy, macro F1, coverage and accuracy of what is not ``other``, ECE."""
     figures: dict[str, Any] = {}
-    for source, name in _MEASURED:
+    for source, name in images.measured():
         places = images.where("test", source)
         places = places[images.labels[name][places] != NO_LABEL]
         if len(places):
             logits = logits_of(network, images.pixels[places])[name]
             figures[f"{source}/{name}"] = _judge_head(heads[name], logits, images.labels[name][places])
-    places = images.where("test", "user")
-    names = images.names["clothing_label"]
-    ten = [names.index(label) for label in TOP_10 if label in names]
-    places = places[np.isin(images.labels["clothing_label"][places], ten)]
-    if len(places):
-        logits = logits_of(network, images.pixels[places])["clothing_label"]
-        wanted = images.labels["clothing_label"][places]
-        among = np.array(ten)[logits[:, ten].argmax(1)]
-        figures["user/top10"] = {
-            "n": len(places),
-            "accuracy": round(float((logits.argmax(1) == wanted).mean()), 4),
-            "accuracy_among_ten": round(float((among == wanted).mean()), 4),
-        }
-    nothing = logits_of(network, blank_pictures(300, seed + 2))
+    if "clothing_label" in images.names and "user" in images.parts:
+        figures |= _judge_top_10(network, images)
+    nothing = logits_of(network, blank_pictures(300, seed + 2, images.pixels.shape[1]))
     figures["blank/abstains"] = {
         n: round(float(np.mean([label == OTHER for label in h.judge(nothing[n]).labels])), 3)
         for n, h in heads.items()
     }
     return figures
+
+
+def _judge_top_10(network: ImageNetwork, images: ImageSet) -> dict[str, Any]:
+    """Of user photos of the ten commonest garments: with all labels to choose from, and with these only."""
+    names = images.names["clothing_label"]
+    ten = [names.index(label) for label in TOP_10 if label in names]
+    places = images.where("test", "user")
+    places = places[np.isin(images.labels["clothing_label"][places], ten)]
+    if not len(places):
+        return {}
+    logits = logits_of(network, images.pixels[places])["clothing_label"]
+    wanted = images.labels["clothing_label"][places]
+    among = np.array(ten)[logits[:, ten].argmax(1)]
+    found = {
+        "n": len(places),
+        "accuracy": round(float((logits.argmax(1) == wanted).mean()), 4),
+        "accuracy_among_ten": round(float((among == wanted).mean()), 4),
+    }
+    return {"user/top10": found}
 
 
 def _judge_head(
@@ -238,12 +298,10 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
-    state, config = checkpoint.load(options.weights, architecture="image-")
-    heads = heads_from_config(config)
-    network = ImageNetwork({n: len(h.labels) for n, h in heads.items()}, config["widths"]).eval()
-    network.load_state_dict(checkpoint.full_precision(state))
-    return judge(network, heads, load_images(options.data), options.seed)
+    network, config, _ = load_network(options.weights)
+    images = load_images(options.data, side_px=config["side_px"])
+    return judge(network.eval(), heads_from_config(config), images, options.seed)
 
 
 if __name__ == "__main__":
-    run(__doc__, "image", 16, _train, _evaluate)
+    run(__doc__, "image", VARIANTS[DEFAULT_VARIANT].epochs, _train, _evaluate)

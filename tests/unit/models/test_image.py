@@ -19,8 +19,10 @@ from models import checkpoint, image_decode
 from models.device import DeviceError
 from models.encoder import OTHER, ContentError
 from models.heads import Head
-from models.image import WIDTHS, ImageEncoder, ImageNetwork, config_of
+from models.image import ImageEncoder, config_of
 from models.image_decode import SIDE_PX, decode_image
+from models.image_resnet import WIDTHS
+from models.image_resnet import ResNet as ImageNetwork
 
 SHAPE = (SIDE_PX, SIDE_PX, 3)
 
