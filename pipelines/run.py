@@ -26,9 +26,9 @@ from apache_beam.transforms.environments import EmbeddedPythonEnvironment
 
 from features.errors import PortraitError
 from features.online import ProfileStore, SourcePosition, StatelessUsersError, StoreError
-from pipelines import metrics
+from pipelines import metrics, sampler
 from pipelines.graph import build
-from pipelines.kafka import KafkaFailureError, RoundReader, create_topics, start_positions
+from pipelines.kafka import POSITIONS, KafkaFailureError, RoundReader, create_topics, start_positions
 from pipelines.kafka.sender import HEADROOM_BYTES
 from pipelines.records import Record
 from pipelines.settings import Settings
@@ -58,6 +58,7 @@ class RoundRunner:
     """The graph, built once and run over one list of records after another."""
 
     def __init__(self, settings: Settings) -> None:
+        sampler.shorten()
         self._options = PipelineOptions([], direct_running_mode="in_memory")
         self._runner = FnApiRunner()
         pipeline = beam.Pipeline(runner=self._runner, options=self._options)
@@ -172,10 +173,6 @@ class LocalRun:
             "run: %d records in %d rounds, %d parquet files, %d records to go",
             self.progress.records, self.progress.rounds, self.progress.files, sum(lag.values()),
         )  # fmt: skip
-
-
-POSITIONS: Final = "sources"
-"""Under which name the store mirrors the positions of the source topics."""
 
 
 def _may_pass(error: Exception) -> bool:
