@@ -53,7 +53,8 @@ SELECT count(sentiment) / count(*) AS known, avg(sentiment) AS mean, avg(sentime
 FROM members WHERE matched
 """
 _TAGS: Final = """
-SELECT tag AS id, any_value(zh) AS zh, any_value(en) AS en, level, count(*) FILTER (matched) AS users,
+SELECT tag AS id, any_value(zh) AS zh, any_value(en) AS en, any_value(parent) AS parent, level,
+    count(*) FILTER (matched) AS users,
     count(*) FILTER (matched) / $users AS share, avg(weight) FILTER (matched) AS mean_weight,
     (count(*) FILTER (matched) / $users) / (count(*) / $everybody) AS lift
 FROM tags_long JOIN matching USING (user_id)
@@ -93,7 +94,7 @@ class GroupPortrait:
     age: dict[str, Any]
     """Newest and oldest events, median age in days, shares seen within 1, 7, 14 and 40 days."""
     tags: Rows
-    """id, zh, en, level, users, share, mean_weight (of those who have it), lift; both levels."""
+    """id, zh, en, parent, level, users, share, mean_weight (of those who have it), lift; both levels."""
     modalities: Rows
     """text, image, voice (which of them profiles rest on), users, share, lift."""
     sentiment: dict[str, Any]

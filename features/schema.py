@@ -239,7 +239,7 @@ PROFILE_FIELDS: Final = (
         "tags",
         "user_profile",
         "json",
-        "[{id, zh, en, level, weight, confidence, share, last_seen, evidence}]",
+        "[{id, zh, en, parent (below a category), level, weight, confidence, share, last_seen, evidence}]",
     ),
     ProfileField("sentiment", "user_profile", "float", "-1..1, decayed mean over 40 days; NaN: none"),
     ProfileField("sentiment_recent", "user_profile", "float", "-1..1, decayed mean over 10 days; NaN: none"),

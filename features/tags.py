@@ -103,8 +103,15 @@ def _evidence(state: Array, user: Array, family: Array) -> tuple[Array, Array]:
 
 
 def tags_json(tags: TagTable, taxonomy: Taxonomy) -> list[str]:
-    """``[{id, zh, en, level, weight, confidence, share, last_seen, evidence}]`` for each user, compact."""
-    opening = [f'{{"id":{_text(c.id)},"zh":{_text(c.zh)},"en":{_text(c.en)},' for c in taxonomy.categories]
+    """``[{id, zh, en, parent, level, weight, confidence, share, last_seen, evidence}]`` for each user.
+
+    ``parent`` stands in tags of the second level alone.
+    """
+    opening = [
+        f'{{"id":{_text(c.id)},"zh":{_text(c.zh)},"en":{_text(c.en)},'
+        + (f'"parent":{_text(c.parent)},' if c.parent else "")
+        for c in taxonomy.categories
+    ]
     columns = (tags.slot, tags.level, tags.weight, tags.confidence, *tags.share.T)
     rows = zip(
         *(column.tolist() for column in columns),

@@ -51,20 +51,21 @@ COMMENT ON COLUMN profile_changes.moved IS 'cosine distance of the fused vectors
 CREATE OR REPLACE VIEW tags_long AS
 WITH one AS (
     SELECT user_id, created, unnest(from_json(tags, '[{"id": "VARCHAR", "zh": "VARCHAR", "en": "VARCHAR",
-        "level": "INTEGER", "weight": "FLOAT", "confidence": "FLOAT",
+        "parent": "VARCHAR", "level": "INTEGER", "weight": "FLOAT", "confidence": "FLOAT",
         "share": {"text": "FLOAT", "image": "FLOAT", "voice": "FLOAT"},
         "last_seen": "TIMESTAMPTZ", "evidence": ["VARCHAR"]}]')) AS tag
     FROM profiles_latest
 )
 SELECT
-    user_id, created, tag.id AS tag, tag.zh AS zh, tag.en AS en, tag.level AS level, tag.weight AS weight,
-    tag.confidence AS confidence, tag.share.text AS share_text, tag.share.image AS share_image,
+    user_id, created, tag.id AS tag, tag.zh AS zh, tag.en AS en, tag.parent AS parent, tag.level AS level,
+    tag.weight AS weight, tag.confidence AS confidence, tag.share.text AS share_text, tag.share.image AS share_image,
     tag.share.voice AS share_voice, tag.last_seen AS last_seen, tag.evidence AS evidence
 FROM one;
 COMMENT ON VIEW tags_long IS 'One row per user and tag of the newest profiles.';
 COMMENT ON COLUMN tags_long.tag IS 'tag id';
 COMMENT ON COLUMN tags_long.zh IS 'Chinese name';
 COMMENT ON COLUMN tags_long.en IS 'English name';
+COMMENT ON COLUMN tags_long.parent IS 'the category that it is below; null: first level';
 COMMENT ON COLUMN tags_long.level IS '1: category, 2: below one';
 COMMENT ON COLUMN tags_long.weight IS '0..1: share among the tags of its level';
 COMMENT ON COLUMN tags_long.confidence IS '0..1: how much evidence there is';

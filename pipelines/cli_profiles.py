@@ -14,12 +14,13 @@ from pipelines.cli_options import load, with_settings
 @click.command()
 @with_settings
 @click.argument("user")
+@click.option("--evidence", is_flag=True, help="also the supporting events by id, of the parquet table")
 @click.option("--json", "as_json", is_flag=True, help="machine-readable output")
-def show(config: Path | None, overrides: tuple[str, ...], user: str, as_json: bool) -> None:
+def show(config: Path | None, overrides: tuple[str, ...], user: str, evidence: bool, as_json: bool) -> None:
     """Show USER's profile as the online store serves it. Exit code 1: no such user."""
     from pipelines.show import show_user
 
-    sys.exit(0 if show_user(user, load(config, overrides), as_json) else 1)
+    sys.exit(0 if show_user(user, load(config, overrides), as_json, evidence) else 1)
 
 
 @click.command()

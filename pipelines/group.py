@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -12,10 +12,11 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from features.group import GroupPortrait, Rows, group_portrait
+from features.group import GroupPortrait, group_portrait
 from pipelines.audience import compile_given, erased_users
 from pipelines.lookup import plain
 from pipelines.settings import Settings
+from pipelines.show import by_parent
 
 
 def show_group(settings: Settings, text: str | None, as_json: bool) -> None:
@@ -57,7 +58,7 @@ def _tables(found: GroupPortrait) -> list[Table]:
     ]
     tags = [
         [f"{'  ' * (row['level'] - 1)}{row['en']} {row['zh']}", *_of(row), f"{row['mean_weight']:.0%}"]
-        for row in _by_parent(found.tags)
+        for row in by_parent(found.tags)
     ]
     aspects = [
         [f"{r['id']} {r['zh']}", str(r["users"]), _share(r["share"]), _signed(r["sentiment"]),
@@ -71,18 +72,7 @@ def _tables(found: GroupPortrait) -> list[Table]:
     ]
 
 
-def _by_parent(tags: Rows) -> Rows:
-    """Each category of the first level, the ones below it after it."""
-    first = [row for row in tags if row["level"] == 1]
-    below = [row for row in tags if row["level"] != 1]
-    known = {row["id"] for row in first}
-    nested = [
-        row for top in first for row in (top, *(r for r in below if r["id"].rsplit(".", 1)[0] == top["id"]))
-    ]
-    return nested + [row for row in below if row["id"].rsplit(".", 1)[0] not in known]
-
-
-def _of(row: dict[str, Any]) -> list[str]:
+def _of(row: Mapping[str, Any]) -> list[str]:
     return [str(row["users"]), _share(row["share"]), f"{row['lift']:.2f}"]
 
 
