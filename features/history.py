@@ -240,11 +240,30 @@ def events_from_batch(batch: pa.RecordBatch, taxonomy: Taxonomy) -> list[Encoded
     Other columns (``dt`` of the folder) are ignored; types of other readers (float32 embeddings) are
     cast back. Raises HistoryError for foreign rows and for tags that the taxonomy does not have.
     """
-    try:
-        table = pa.Table.from_batches([batch]).select(EVENTS_SCHEMA.names).cast(EVENTS_SCHEMA)
-    except (KeyError, ValueError) as error:
-        raise HistoryError(f"events: expected rows of its schema, got others; {error}") from error
-    rows = {name: table[name].combine_chunks() for name in EVENTS_SCHEMA.names}
+    packed = event_numbers(batch, taxonomy).tobytes()
+    cuts = itertools.pairwise(range(0, len(packed) + 1, EVENT_DTYPE.itemsize))
+    texts = _columns(batch, (JOIN_KEY, "source", "event_id", "topic", "labels")).values()
+    return [
+        EncodedEvent(user, source, event, topic, labels, packed[start:end])
+        for user, source, event, topic, labels, (start, end) in zip(
+            *(column.to_pylist() for column in texts), cuts, strict=True
+        )
+    ]
+
+
+NUMBER_COLUMNS: Final = (
+    "topic_key", "partition", "offset", "event_time", "record_time", "event_key", "content_key", "kind",
+    "modality", "lang", "tags", "sentiment", "aspects", "embedding",
+)  # fmt: skip
+"""Columns of ``events`` that :func:`event_numbers` reads."""
+
+
+def event_numbers(batch: pa.RecordBatch, taxonomy: Taxonomy) -> npt.NDArray[Any]:
+    """The numbers of rows of ``events`` (EVENT_DTYPE [n]); reads NUMBER_COLUMNS alone.
+
+    Raises HistoryError as :func:`events_from_batch`.
+    """
+    rows = _columns(batch, NUMBER_COLUMNS)
     numbers = np.zeros(batch.num_rows, EVENT_DTYPE)
     numbers["tag"] = NO_TAG
     for name in ("topic_key", "partition", "offset", "event_key", "content_key", "sentiment"):
@@ -255,13 +274,17 @@ def events_from_batch(batch: pa.RecordBatch, taxonomy: Taxonomy) -> list[Encoded
         numbers[name] = _codes(rows[name], known, name)
     numbers["embedding"] = rows["embedding"].flatten().to_numpy().reshape(-1, EMBEDDING_DIM)
     _fill_lists(numbers, rows, taxonomy)
-    packed = numbers.tobytes()
-    cuts = itertools.pairwise(range(0, len(packed) + 1, EVENT_DTYPE.itemsize))
-    texts = [rows[name].to_pylist() for name in (JOIN_KEY, "source", "event_id", "topic", "labels")]
-    return [
-        EncodedEvent(user, source, event, topic, labels, packed[start:end])
-        for user, source, event, topic, labels, (start, end) in zip(*texts, cuts, strict=True)
-    ]
+    return numbers
+
+
+def _columns(batch: pa.RecordBatch, names: Sequence[str]) -> dict[str, pa.Array]:
+    """Columns of ``events``, cast to their types. Raises HistoryError where they are missing or others."""
+    schema = pa.schema([EVENTS_SCHEMA.field(name) for name in names])
+    try:
+        table = pa.Table.from_batches([batch]).select(list(names)).cast(schema)
+    except (KeyError, ValueError) as error:
+        raise HistoryError(f"events: expected rows of its schema, got others; {error}") from error
+    return {name: table[name].combine_chunks() for name in names}
 
 
 def _fill_lists(numbers: npt.NDArray[Any], rows: Mapping[str, pa.Array], taxonomy: Taxonomy) -> None:

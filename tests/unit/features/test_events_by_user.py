@@ -1,0 +1,122 @@
+"""The events table as arrays: every user once, with all events, whatever files they lie in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features import events_by_user as module
+from features.events_by_user import distinct_users, events_by_user
+from features.history import HistoryError, event_batch
+from features.history_writer import write_table
+from features.schema import EVENT_DTYPE
+from tests.unit.features.test_compact import DAY, damaged, foreign, older, run, write
+from tests.unit.features.test_history import TAXONOMY, simple_event
+
+
+def fill(directory: Path, *users: str, start: int = 0) -> dict[str, list[bytes]]:
+    """One file; the events of each user."""
+    events = [
+        simple_event(start + i, event_key=start + i + 1)._replace(user_id=u) for i, u in enumerate(users)
+    ]
+    write_table(directory, "events", [event_batch(events, "e1", TAXONOMY)], DAY)
+    return {user: [e.numbers for e in events if e.user_id == user] for user in users}
+
+
+def read(directory: Path, users: list[str] | None = None) -> dict[str, list[bytes]]:
+    found: dict[str, list[bytes]] = {}
+    for some in events_by_user(directory, "e1", TAXONOMY, users):
+        for i, user in enumerate(some.users):
+            assert user not in found
+            found[user] = [n.tobytes() for n in some.numbers[some.user_of == i]]
+    return found
+
+
+@settings(max_examples=15)
+@given(
+    st.lists(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=12), min_size=1, max_size=3),
+    st.integers(1, 5),
+    st.booleans(),
+)
+def test_every_user_comes_once_with_every_event_bit_for_bit(
+    tmp_path_factory: pytest.TempPathFactory, files: list[list[str]], at_once: int, compacted: bool
+) -> None:
+    directory = tmp_path_factory.mktemp("history")
+    wanted: dict[str, list[bytes]] = {}
+    for number, users in enumerate(files):
+        for user, events in fill(directory, *users, start=100 * number).items():
+            wanted.setdefault(user, []).extend(events)
+    if compacted:
+        run(directory)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "ROW_GROUP", at_once)
+        patch.setattr(module, "USERS_AT_ONCE", at_once)
+        patch.setattr(module, "EVENTS_AT_ONCE", 2 * at_once)
+        found = read(directory)
+    assert {user: sorted(events) for user, events in found.items()} == {
+        user: sorted(events) for user, events in wanted.items()
+    }
+
+
+def test_only_the_users_asked_for_come(tmp_path: Path) -> None:
+    fill(tmp_path, "ann", "bob", "carl")
+    assert sorted(read(tmp_path, ["carl", "ann", "nobody"])) == ["ann", "carl"]
+    assert read(tmp_path, []) == {}
+
+
+def test_events_of_another_space_are_left_out(tmp_path: Path) -> None:
+    fill(tmp_path, "ann")
+    events = [simple_event(9)._replace(user_id="bob")]
+    write_table(tmp_path, "events", [event_batch(events, "e2", TAXONOMY)], DAY)
+    assert list(read(tmp_path)) == ["ann"]
+    assert (distinct_users(tmp_path, "e1"), distinct_users(tmp_path, "e2")) == (["ann"], ["bob"])
+
+
+def test_the_greatest_revision_of_the_profiles_comes_along(tmp_path: Path) -> None:
+    fill(tmp_path, "ann", "bob")
+    write(tmp_path, "profiles", {"user_id": "ann", "revision": 4}, {"user_id": "ann", "revision": 9})
+    found = list(events_by_user(tmp_path, "e1", TAXONOMY))
+    revisions = {u: r for some in found for u, r in zip(some.users, some.revisions.tolist(), strict=True)}
+    assert revisions == {"ann": 9, "bob": 0}
+    assert {some.numbers.dtype for some in found} == {EVENT_DTYPE}
+
+
+def test_a_sample_is_of_both_tables_and_a_seed_repeats_it(tmp_path: Path) -> None:
+    fill(tmp_path, *(f"u{i:02d}" for i in range(40)))
+    write(tmp_path, "profiles", {"user_id": "known-by-profile-only", "revision": 1})
+    assert len(distinct_users(tmp_path, "e1")) == 41
+    sample = distinct_users(tmp_path, "e1", 10, seed=5)
+    assert len(set(sample)) == 10
+    assert distinct_users(tmp_path, "e1", 10, seed=5) == sample
+    assert len(distinct_users(tmp_path, "e1", 100)) == 41
+
+
+def test_tables_without_a_file_hold_nobody(tmp_path: Path) -> None:
+    assert (read(tmp_path), distinct_users(tmp_path, "e1")) == ({}, [])
+
+
+@pytest.mark.parametrize("spoil", [damaged, foreign, older])
+def test_files_that_are_not_of_the_tables_are_refused_by_name(tmp_path: Path, spoil: object) -> None:
+    fill(tmp_path, "ann")
+    odd = write(tmp_path, "events", {"user_id": "bob"})
+    spoil(odd)  # type: ignore[operator]
+    with pytest.raises(HistoryError, match=odd.name):
+        read(tmp_path)
+
+
+def test_tags_of_other_categories_are_refused(tmp_path: Path) -> None:
+    event = simple_event(1, tag=[0, 255, 255, 255], tag_score=[0.5, 0, 0, 0])
+    batch = event_batch([event], "e1", TAXONOMY)
+    place = batch.schema.get_field_index("tags")
+    renamed = batch.set_column(
+        place,
+        batch.schema.field(place),
+        pa.array([[{"id": "unheard-of", "score": 0.5}]], batch.schema.field(place).type),
+    )
+    write_table(tmp_path, "events", [renamed], DAY)
+    with pytest.raises(HistoryError, match="unheard-of"):
+        read(tmp_path)
