@@ -24,7 +24,7 @@ from features.history import event_batch, profile_batch
 from features.online import ProfileStore, ProfileWrite, StatelessUsersError, StoreError
 from features.online.values import encode_views
 from features.profile import profile_columns
-from features.schema import EVENT_DTYPE, EncodedEvent
+from features.schema import EVENT_DTYPE, EncodedEvent, Kind
 from features.state import (
     FoldPolicy,
     FoldResult,
@@ -168,21 +168,41 @@ def fold_events(events: Sequence[EncodedEvent], context: FoldContext) -> Folded:
     """
     numbers = np.frombuffer(b"".join(e.numbers for e in events), EVENT_DTYPE)
     names, user_of = np.unique(np.array([e.user_id for e in events], dtype=object), return_inverse=True)
-    users: list[str] = names.tolist()
-    folded = Folded(outcomes=np.zeros(len(events), np.uint8))
-    kept = np.zeros(len(events), bool)
+    folded, kept = fold_numbers(names.tolist(), user_of, numbers, context)
+    folded.events = event_batch(
+        [e for e, keep in zip(events, kept, strict=True) if keep], context.names[0], context.taxonomy
+    )
+    return folded
+
+
+def fold_numbers(
+    users: Sequence[str],
+    user_of: npt.NDArray[np.intp],
+    numbers: npt.NDArray[Any],
+    context: FoldContext,
+    revisions: npt.NDArray[np.int64] | None = None,
+) -> tuple[Folded, npt.NDArray[np.bool_]]:
+    """:func:`fold_events` on arrays: events (EVENT_DTYPE [e]) of ``users[user_of[e]]``.
+
+    ``revisions`` [users]: what is written gets greater ones. Second: bool [e], the events to keep rows of.
+    """
+    folded = Folded(outcomes=np.zeros(len(numbers), np.uint8))
+    kept = np.zeros(len(numbers), bool)
     pending = np.arange(len(users))
     for attempt in range(context.attempts):
         place = np.full(len(users), -1)
         place[pending] = np.arange(len(pending))
         chosen = np.flatnonzero(place[user_of] >= 0)
-        asked = [users[i] for i in pending]
+        asked = [users[i] for i in pending.tolist()]
         records = _retry(lambda asked=asked: context.store.read_states(asked), context)  # type: ignore[misc]
         now_us = int(context.clock() * 1e6)
-        result = fold(
-            unpack(records, context.spaces), place[user_of[chosen]], numbers[chosen], context.policy, now_us
-        )
-        won = _store(asked, result, context, folded)
+        before = unpack(records, context.spaces)
+        result = fold(before, place[user_of[chosen]], numbers[chosen], context.policy, now_us)
+        if revisions is not None:
+            held = result.states.head["revision"]
+            held[~result.unchanged] = np.maximum(held, revisions[pending] + 1)[~result.unchanged]
+        erases = place[user_of[chosen[numbers["kind"][chosen] == Kind.ERASE]]]
+        won = _store(asked, before.head["revision"], result, erases, context, folded)
         done = won[place[user_of[chosen]]]
         folded.outcomes[chosen[done]] = result.outcome[done]
         live = ~result.states.erased[place[user_of[chosen]]]
@@ -190,12 +210,7 @@ def fold_events(events: Sequence[EncodedEvent], context: FoldContext) -> Folded:
         _count(result, done, numbers[chosen], now_us)
         pending = pending[~won]
         if not len(pending):
-            folded.events = event_batch(
-                [e for e, keep in zip(events, kept, strict=True) if keep],
-                context.names[0],
-                context.taxonomy,
-            )
-            return folded
+            return folded, kept
         metrics.CONFLICTS.inc(len(pending))
         context.sleep(_wait_s(attempt))
     raise StoreError(
@@ -212,9 +227,18 @@ _ROWS: Final = np.array([Outcome.APPLIED, Outcome.SEEN], np.uint8)
 
 
 def _store(
-    users: Sequence[str], result: FoldResult, context: FoldContext, folded: Folded
+    users: Sequence[str],
+    held: npt.NDArray[np.uint64],
+    result: FoldResult,
+    erases: npt.NDArray[np.intp],
+    context: FoldContext,
+    folded: Folded,
 ) -> npt.NDArray[np.bool_]:
-    """Write the changed users; True where the store now holds the folded state. Adds rows of those."""
+    """Write the changed users; True where the store now holds the folded state. Adds rows of those.
+
+    ``held`` [users]: the revisions that were read. ``erases``: users that an erase of this batch is about;
+    one that took effect before a crash is told again.
+    """
     states, changed = result.states, ~result.unchanged
     vectors = context.fusion.fuse(*fusion_inputs(states, context.policy))
     columns = profile_columns(states, vectors, context.taxonomy, *context.names)
@@ -224,7 +248,7 @@ def _store(
     writes = [
         ProfileWrite(
             user_id=users[i],
-            expected_revision=int(head["revision"][i]) - 1,
+            expected_revision=int(held[i]),
             revision=int(head["revision"][i]),
             record=packed[i],
             views=None if states.erased[i] else views[i],
@@ -240,7 +264,9 @@ def _store(
     shown = np.flatnonzero(won & ~states.erased)
     if shown.size:
         folded.profiles.append(profile_batch(users, columns).take(pa.array(shown)))
-    folded.erased += [users[i] for i in np.flatnonzero(won & changed & states.erased).tolist()]
+    told = changed.copy()
+    told[erases] = True
+    folded.erased += [users[i] for i in np.flatnonzero(won & told & states.erased).tolist()]
     return won
 
 
