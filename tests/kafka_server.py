@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,10 +41,12 @@ node_script = _load_script()
 class KafkaServer:
     """A running node, with what tests ask of one."""
 
-    def __init__(self, node: Any, sasl_port: int) -> None:
+    def __init__(self, node: Any, sasl_port: int, tls_port: int, certificate: Path) -> None:
         self.node = node
         self.bootstrap_servers = (node.address,)
         self.sasl_servers = (f"127.0.0.1:{sasl_port}",)
+        self.tls_servers = (f"127.0.0.1:{tls_port}",)
+        self.certificate = certificate
         self._numbers = itertools.count()
 
     def settings(self, **changes: Any) -> Kafka:
@@ -99,19 +102,38 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
+def make_certificate(folder: Path) -> Path:
+    """A self-signed certificate of 127.0.0.1; with its key in ``broker.pem`` beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    (folder / "broker.pem").write_text(key.read_text() + certificate.read_text())
+    return certificate
+
+
 @contextmanager
 def running_kafka(folder: Path) -> Iterator[KafkaServer]:
-    """Start a node with a plain and a SASL listener (PLAIN and SCRAM-SHA-512); ends with the block."""
+    """Start a node that listens without and with a login (PLAIN and SCRAM-SHA-512), and with TLS as well."""
     require_kafka()
-    port, controller_port, sasl_port = free_ports(3)
+    port, controller_port, sasl_port, tls_port = free_ports(4)
+    certificate = make_certificate(folder)
     login = f'username="{SASL_USER}" password="{SASL_PASSWORD}"'
+    plain = f'{_JAAS}.plain.PlainLoginModule required {login} user_{SASL_USER}="{SASL_PASSWORD}";'
     extra = {
         "listeners": f"BROKER://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port},"
-        f"SASL://127.0.0.1:{sasl_port}",
-        "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT",
+        f"SASL://127.0.0.1:{sasl_port},TLS://127.0.0.1:{tls_port}",
+        "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT,"
+        "SASL:SASL_PLAINTEXT,TLS:SASL_SSL",
         "listener.name.sasl.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512",
-        "listener.name.sasl.plain.sasl.jaas.config": f"{_JAAS}.plain.PlainLoginModule required {login} "
-        f'user_{SASL_USER}="{SASL_PASSWORD}";',
+        "listener.name.sasl.plain.sasl.jaas.config": plain,
+        "listener.name.tls.sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.tls.plain.sasl.jaas.config": plain,
+        "listener.name.tls.ssl.keystore.type": "PEM",
+        "listener.name.tls.ssl.keystore.location": str(certificate.with_name("broker.pem")),
         "listener.name.sasl.scram-sha-512.sasl.jaas.config": f"{_JAAS}.scram.ScramLoginModule required;",
         "auto.create.topics.enable": "false",
         # Aborting what a test left open must not take Kafka's minute.
@@ -121,7 +143,7 @@ def running_kafka(folder: Path) -> Iterator[KafkaServer]:
     node = node_script.Node(folder, port, controller_port, extra, ("--add-scram", scram))
     node.start()
     try:
-        yield KafkaServer(node, sasl_port)
+        yield KafkaServer(node, sasl_port, tls_port, certificate)
     finally:
         node.kill()
 

@@ -11,6 +11,7 @@ PROGRAMS = {
     "java": "default-jre-headless",
     "mvn": "maven",
     "espeak-ng": "espeak-ng",
+    "openssl": "openssl",
 }
 
 

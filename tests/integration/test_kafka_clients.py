@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from tests.kafka_reading import (
     send,
     values,
 )
-from tests.kafka_server import SASL_PASSWORD, SASL_USER, KafkaServer
+from tests.kafka_server import SASL_PASSWORD, SASL_USER, KafkaServer, make_certificate
 
 pytestmark = pytest.mark.integration
 
@@ -181,6 +182,21 @@ def test_a_refused_login_is_named_without_the_secret(kafka_server: KafkaServer, 
     ) as refused:
         topics_info(kafka, ["any"])
     assert "not-it" not in str(refused.value)
+
+
+def test_a_login_over_tls_checks_the_certificate(kafka_server: KafkaServer, tmp_path: Path) -> None:
+    topic = kafka_server.new_topic(1)
+    plain = sasl_settings(kafka_server, tmp_path, "PLAIN", SASL_PASSWORD)
+    security = replace(plain.security, protocol="SASL_SSL", ssl_cafile=kafka_server.certificate)
+    trusting = replace(plain, bootstrap_servers=kafka_server.tls_servers, security=security)
+    send(trusting, topic, numbered(3))
+    with reading(trusting, topic) as reader:
+        assert values(read_all(reader)) == [0, 1, 2]
+
+    stranger = make_certificate(tmp_path / "stranger")
+    wary = replace(trusting, security=replace(security, ssl_cafile=stranger), connect_timeout_s=2.0)
+    with pytest.raises(KafkaFailureError, match=r"kafka\.security: .*certificate files"):
+        topics_info(wary, ["any"])
 
 
 def sasl_settings(server: KafkaServer, folder: Path, mechanism: Any, password: str) -> Kafka:
