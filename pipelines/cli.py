@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
-from pipelines import __version__, cli_audience, cli_profiles, logs, shadowing
+from pipelines import __version__, cli_audience, cli_flink, cli_profiles, logs, shadowing
 from pipelines.cli_options import load, with_settings
 
 
@@ -79,8 +80,9 @@ def apply(config: Path | None, overrides: tuple[str, ...]) -> None:
     click.echo(f"applied {settings.feature_repo}")
 
 
-@cli.command()
+@cli.command(context_settings={"ignore_unknown_options": True})
 @with_settings
+@cli_flink.with_runner
 @click.option("--until-caught-up", is_flag=True, help="end when what was in the topics at the start is done")
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="processes")
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="serve Prometheus metrics on loopback")
@@ -94,9 +96,18 @@ def run(
     metrics_port: int | None,
     worker_index: int | None,
     worker_parent: int | None,
+    runner: str,
+    **elsewhere: Any,
 ) -> None:
-    """Run the pipeline in local rounds. SIGTERM or Ctrl-C finishes the round and exits with 0."""
+    """Run the pipeline in local rounds, or elsewhere. SIGTERM or Ctrl-C ends it well, with exit code 0.
+
+    Options that are not listed here are Beam's, for Flink and Dataflow: --parallelism=4, --job_endpoint=…
+    """
+    cli_flink.refuse_beam_args(runner, elsewhere["beam_args"])
     settings = load(config, overrides)
+    if runner != "local":
+        cli_flink.run_elsewhere(settings, runner, metrics_port, **elsewhere)
+        return
     if workers > 1 and worker_index is None:
         from pipelines.workers import run_workers
 
@@ -195,7 +206,7 @@ def demo(data: Path | None, users: int, folder: Path) -> None:
     run_demo(folder, data, users)
 
 
-for _command in (*cli_profiles.COMMANDS, *cli_audience.COMMANDS):
+for _command in (*cli_profiles.COMMANDS, *cli_audience.COMMANDS, *cli_flink.COMMANDS):
     cli.add_command(_command)
 
 

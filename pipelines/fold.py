@@ -37,6 +37,7 @@ from features.state import (
 )
 from features.taxonomy import Taxonomy
 from pipelines import metrics
+from pipelines.panes import Panes
 from pipelines.settings import Settings
 from pipelines.worker import worker
 
@@ -54,22 +55,24 @@ _LONGEST_WAIT_S: Final = 2.0
 
 
 class ShardByUser(beam.PTransform[Any, Any]):
-    """``EncodedEvent`` → ``(shard, iterable of EncodedEvent)``; a user is always in the same shard."""
+    """``EncodedEvent`` → ``(shard, iterable of EncodedEvent)``; a user is always in the same shard.
 
-    def __init__(self, shards: int) -> None:
+    Endless input is grouped in ``panes``.
+    """
+
+    def __init__(self, shards: int, panes: Panes | None = None) -> None:
         super().__init__()
         self._shards = shards
+        self._panes = panes
 
     def expand(self, events: PCollection[EncodedEvent]) -> Any:
         shards = self._shards
-        return (
-            events
-            | "WithShard"
-            >> beam.Map(
-                lambda e: (xxhash.xxh3_64_intdigest(e[0].encode()) % shards, tuple(e))
-            ).with_output_types(tuple[int, tuple[str, str, str, str, str, bytes]])
-            | "GroupByShard" >> beam.GroupByKey()
-        )
+        keyed = events | "WithShard" >> beam.Map(
+            lambda e: (xxhash.xxh3_64_intdigest(e[0].encode()) % shards, tuple(e))
+        ).with_output_types(tuple[int, tuple[str, str, str, str, str, bytes]])
+        if self._panes is not None:
+            keyed |= "Panes" >> self._panes.of_fold()
+        return keyed | "GroupByShard" >> beam.GroupByKey()
 
 
 class FoldProfiles(beam.PTransform[Any, Any]):

@@ -11,15 +11,21 @@ from pipelines.encode import Encode
 from pipelines.events import ParseEvents
 from pipelines.fold import FoldProfiles, ShardByUser
 from pipelines.media import FetchMedia
+from pipelines.panes import Panes
 from pipelines.settings import Settings
 from pipelines.sinks import WriteChangelog, WriteEvents, WriteProfiles, WriteRejected
 
 
-def build(pipeline: beam.Pipeline, source: beam.PTransform[Any, Any], settings: Settings) -> None:
+def build(
+    pipeline: beam.Pipeline,
+    source: beam.PTransform[Any, Any],
+    settings: Settings,
+    panes: Panes | None = None,
+) -> None:
     """Add the graph to ``pipeline``: ``source`` gives :class:`~pipelines.records.Record` elements.
 
     Read, parse, fetch, decode and infer are one fused stage; only :class:`EncodedEvent` (about 300
-    bytes) crosses the one shuffle, by shard of the user.
+    bytes) crosses the one shuffle, by shard of the user. An endless source needs ``panes``.
     """
     parsed = pipeline | "ReadEvents" >> source | ParseEvents(settings)
     fetched = parsed.events | FetchMedia(settings)
@@ -32,12 +38,12 @@ def build(pipeline: beam.Pipeline, source: beam.PTransform[Any, Any], settings: 
     folded = (
         (*(branch.events for branch in encoded), parsed.controls)
         | "Flatten" >> beam.Flatten()
-        | ShardByUser(settings.fold.shards)
+        | ShardByUser(settings.fold.shards, panes)
         | FoldProfiles(settings)
     )
 
-    folded.profiles | WriteProfiles(settings)
-    folded.events | WriteEvents(settings)
+    folded.profiles | WriteProfiles(settings, panes)
+    folded.events | WriteEvents(settings, panes)
     if settings.outputs.changelog:
         (folded.profiles, folded.erased) | "Changes" >> beam.Flatten() | WriteChangelog(settings)
 

@@ -36,3 +36,9 @@ ROUND_SECONDS: Final = Histogram(
 )
 ROUNDS_REPEATED: Final = Counter("portrait_rounds_repeated", "local rounds run again after a failure")
 LAG: Final = Gauge("portrait_lag_records", "records not yet read", ["topic", "partition"])
+SILENCE_SECONDS: Final = Gauge(
+    "portrait_partition_silence_seconds",
+    "since a partition was last read or at its end",
+    ["topic", "partition"],
+)
+SILENT_PARTITIONS: Final = Gauge("portrait_partitions_silent", "partitions that nobody reads")

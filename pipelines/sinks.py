@@ -1,28 +1,31 @@
 """Where a run's results go: the parquet tables, the dead-letter topics, the changelog topic.
 
 DoFns hold settings only. Writers and producers are made once a process and kept in this module, so
-that nothing of them is ever pickled. Parquet rows are buffered there: in local rounds the driver
-calls ``history_writer(settings).flush()`` and moves the resume positions only after it. What goes to
-Kafka is acknowledged by the brokers before a bundle counts as done.
+that nothing of them is ever pickled. In local rounds parquet rows are buffered there: the driver calls
+``history_writer(settings).flush()`` and moves the resume positions only after it; endless jobs group them in
+panes. What goes to Kafka is acknowledged by the brokers before a bundle counts as done.
 """
 
 from __future__ import annotations
 
 import json
+import random
 import threading
-from collections.abc import Iterator
-from datetime import datetime
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.pvalue import PCollection
 
-from features.history import Table
-from features.history_writer import HistoryWriter
+from features.history import SCHEMAS, Table
+from features.history_writer import HistoryWriter, remove_leftovers, write_table
 from features.schema import JOIN_KEY, PROFILE_FIELDS
 from pipelines import metrics
 from pipelines.kafka import Sender, dead_letter
+from pipelines.panes import Panes
 from pipelines.records import Rejected
 from pipelines.settings import Settings, SettingsError
 
@@ -48,26 +51,46 @@ def sender(settings: Settings) -> Sender:
         return _senders[key]
 
 
-class WriteProfiles(beam.PTransform[Any, Any]):
-    """``pa.RecordBatch`` of the ``profiles`` table → the buffer of :func:`history_writer`."""
+class _WriteTable(beam.PTransform[Any, Any]):
+    """``pa.RecordBatch`` of one table → parquet.
 
-    def __init__(self, settings: Settings) -> None:
+    Bounded rounds: into the buffer of :func:`history_writer`, which the driver flushes. An endless job (with
+    ``panes``) groups the rows of ``panes.history_s`` into ``panes.files`` files; until a file is written its
+    rows are in the runner's checkpoints, so a crash repeats files and loses none.
+    """
+
+    _table: Table
+
+    def __init__(self, settings: Settings, panes: Panes | None = None) -> None:
         super().__init__()
         self._settings = settings
+        self._panes = panes
 
     def expand(self, batches: PCollection[pa.RecordBatch]) -> Any:
-        return batches | "BufferProfiles" >> beam.ParDo(_BufferFn("profiles", self._settings))
+        if self._panes is None:
+            return batches | "Buffer" >> beam.ParDo(_BufferFn(self._table, self._settings))
+        files = self._panes.files
+        packed = batches | "Pack" >> beam.Map(
+            lambda batch: (random.randrange(files), batch.serialize().to_pybytes())  # noqa: S311 - no secret
+        ).with_output_types(tuple[int, bytes])
+        return (
+            packed
+            | "Panes" >> self._panes.of_history()
+            | "GroupByFile" >> beam.GroupByKey()
+            | "WriteFiles" >> beam.ParDo(_WriteFilesFn(self._table, self._settings))
+        )
 
 
-class WriteEvents(beam.PTransform[Any, Any]):
-    """``pa.RecordBatch`` of the ``events`` table → the buffer of :func:`history_writer`."""
+class WriteProfiles(_WriteTable):
+    """Rows of the ``profiles`` table."""
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__()
-        self._settings = settings
+    _table = "profiles"
 
-    def expand(self, batches: PCollection[pa.RecordBatch]) -> Any:
-        return batches | "BufferEvents" >> beam.ParDo(_BufferFn("events", self._settings))
+
+class WriteEvents(_WriteTable):
+    """Rows of the ``events`` table."""
+
+    _table = "events"
 
 
 class _BufferFn(beam.DoFn):
@@ -77,6 +100,34 @@ class _BufferFn(beam.DoFn):
 
     def process(self, batch: pa.RecordBatch) -> None:
         history_writer(self._settings).add(self._table, batch)
+
+
+class _WriteFilesFn(beam.DoFn):
+    """A group of packed batches → files of at most ``history.flush_bytes`` in memory each."""
+
+    def __init__(self, table: Table, settings: Settings) -> None:
+        self._table: Final = table
+        self._history: Final = settings.history
+
+    def setup(self) -> None:
+        remove_leftovers(self._history.dir, time.time())
+
+    def process(self, group: tuple[int, Iterable[bytes]]) -> None:
+        for batches in _parts(group[1], SCHEMAS[self._table], self._history.flush_bytes):
+            write_table(self._history.dir, self._table, batches, datetime.now(UTC))
+
+
+def _parts(packed: Iterable[bytes], schema: pa.Schema, most_bytes: int) -> Iterator[list[pa.RecordBatch]]:
+    part: list[pa.RecordBatch] = []
+    size = 0
+    for data in packed:
+        if part and size + len(data) > most_bytes:
+            yield part
+            part, size = [], 0
+        part.append(pa.ipc.read_record_batch(pa.py_buffer(data), schema))
+        size += len(data)
+    if part:
+        yield part
 
 
 class WriteRejected(beam.PTransform[Any, Any]):

@@ -1,7 +1,7 @@
-"""Fetches what a Flink cluster with Beam's job server is made of, once per version, into one folder of jars.
+"""Fetches what a Flink cluster with Beam's job server is made of, once per version, into a folder.
 
-Beam's runner comes from Maven Central (``pom.xml``), Flink itself from PyPI (``apache-flink-libraries``, whose
-archive holds Flink's own distribution). A clean machine refills the cache by starting the cluster.
+Beam's runner comes from Maven Central (``pom.xml``), Flink itself from PyPI (``apache-flink-libraries``,
+whose archive holds Flink's own distribution). A clean machine refills the cache by starting the cluster.
 """
 
 from __future__ import annotations
@@ -80,7 +80,11 @@ def _fetch_flink(folder: Path) -> None:
     with tarfile.open(packed) as tar:
         for member in tar:
             name = Path(member.name).name
-            if "/deps/lib/" in member.name and name.startswith(_OF_FLINK) and (file := tar.extractfile(member)):
+            if (
+                "/deps/lib/" in member.name
+                and name.startswith(_OF_FLINK)
+                and (file := tar.extractfile(member))
+            ):
                 with (folder / name).open("wb") as jar:
                     shutil.copyfileobj(file, jar)
     shutil.rmtree(archive)

@@ -13,11 +13,13 @@ from pipelines.kafka.connect import (
     topics_info,
 )
 from pipelines.kafka.dead_letter import dead_letter, original
+from pipelines.kafka.group_reader import POSITIONS
 from pipelines.kafka.reader import OffsetGapError, RoundReader
 from pipelines.kafka.sender import Sender
 from pipelines.kafka.start import start_positions
 
 __all__ = [
+    "POSITIONS",
     "KafkaFailureError",
     "KafkaUnavailableError",
     "OffsetGapError",

@@ -9,9 +9,10 @@ goes on; it is encoded as JSON, so that a checkpoint outlives a renamed class. F
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import apache_beam as beam
@@ -21,10 +22,16 @@ from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.utils.timestamp import Duration
 
 from features.online import SourcePosition
+from pipelines.kafka.group_reader import GroupReader
 from pipelines.kafka.reader import Positions, RoundReader
+from pipelines.kafka.settled import PositionBook, Settled
+from pipelines.kafka.spread import group_elements, group_of
 from pipelines.kafka.start import start_positions
 from pipelines.records import Record
 from pipelines.settings import Kafka
+from pipelines.versions import Versions
+
+_LOG = logging.getLogger(__name__)
 
 HOLD_S: Final = 0.5
 """How long a call reads on before it hands over: output leaves only then."""
@@ -112,7 +119,7 @@ class GroupTracker(RestrictionTracker):
 
 
 class _GroupProvider(RestrictionProvider):
-    def initial_restriction(self, element: int) -> GroupPositions:
+    def initial_restriction(self, element: str) -> GroupPositions:
         return GroupPositions()
 
     def create_tracker(self, restriction: GroupPositions) -> GroupTracker:
@@ -121,10 +128,10 @@ class _GroupProvider(RestrictionProvider):
     def restriction_coder(self) -> Coder:
         return GroupPositionsCoder()
 
-    def restriction_size(self, element: int, restriction: GroupPositions) -> int:
+    def restriction_size(self, element: str, restriction: GroupPositions) -> int:
         return 1
 
-    def truncate(self, element: int, restriction: GroupPositions) -> None:
+    def truncate(self, element: str, restriction: GroupPositions) -> None:
         """On drain: read nothing more."""
 
 
@@ -133,6 +140,7 @@ class ReadEvents(beam.PTransform[Any, Any]):
 
     ``starts`` are the offsets to begin at where the runner has no checkpoint (stored positions, rewound);
     partitions without one follow ``kafka.start``, and those found later begin at their first offset.
+    ``book`` mirrors what is settled (``settled_after_s`` after it was read) and tells silent partitions.
     """
 
     def __init__(
@@ -141,58 +149,83 @@ class ReadEvents(beam.PTransform[Any, Any]):
         topics: Iterable[str],
         groups: int,
         starts: Mapping[SourcePosition, int] | None = None,
+        book: PositionBook | None = None,
+        settled_after_s: float = 0.0,
     ) -> None:
         super().__init__()
         self._groups = groups
-        self._fn = ReadGroupFn(kafka, tuple(topics), groups, dict(starts or {}))
+        self._fn = ReadGroupFn(kafka, tuple(topics), dict(starts or {}), book, settled_after_s)
 
     def expand(self, begin: Any) -> Any:
-        return begin | "Groups" >> beam.Create(range(self._groups)) | "Read" >> beam.ParDo(self._fn)
+        elements = group_elements(self._groups)  # beam.Create would name its steps for lines of Beam's code
+        return (
+            begin
+            | beam.Impulse()
+            | "Groups" >> beam.FlatMap(lambda _impulse: elements).with_output_types(str)
+            | "Read" >> beam.ParDo(self._fn)
+        )
 
 
-_idle: dict[str, RoundReader] = {}
+_idle: dict[str, GroupReader] = {}
 _lock: Final = threading.Lock()
 """Readers between two calls, by group: runners make and drop DoFn instances by the hundred."""
 
 
 class ReadGroupFn(beam.DoFn):
-    """Group number → its records. Settings travel in the pipeline by reference to secrets only."""
+    """A group's element → its records. Settings travel in the pipeline by reference to secrets only."""
 
     def __init__(
         self,
         kafka: Kafka,
         topics: tuple[str, ...],
-        groups: int,
         starts: Positions,
+        book: PositionBook | None = None,
+        settled_after_s: float = 0.0,
         open_reader: Callable[[Kafka, Iterable[str], tuple[int, int]], RoundReader] = RoundReader,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._kafka = kafka
         self._topics = topics
-        self._groups = groups
         self._starts = starts
+        self._book = book
+        self._settled_after_s = settled_after_s
         self._open = open_reader
         self._clock = clock
+        self._versions = Versions.here()
+
+    def setup(self) -> None:
+        """Raises PortraitError in a worker of other versions than the job's."""
+        self._versions.check_here()
 
     @beam.DoFn.unbounded_per_element()  # type: ignore[untyped-decorator]
     def process(
         self,
-        group: int,
+        element: str,
+        # Beam 2.77 resolves these in order: the finalizer has to be named before the tracker
+        finalizer: Any = beam.DoFn.BundleFinalizerParam,
         tracker: Any = beam.DoFn.RestrictionParam(_GroupProvider()),  # noqa: B008 - Beam's way to ask for it
     ) -> Iterator[Record]:
-        name = f"{self._kafka!r} {self._topics} {group}/{self._groups}"
+        name = f"{self._kafka!r} {self._topics} {element}"
         with _lock:
-            reader = _idle.pop(name, None)
+            held = _idle.pop(name, None)
         try:
-            reader = reader or self._open(self._kafka, self._topics, (group, self._groups))
-            self._place(reader, tracker.current_restriction())
-            yield from self._read(reader, tracker)
+            held = held or self._opened(element)
+            self._place(held.reader, tracker.current_restriction())
+            whole = yield from self._read(held.reader, tracker)
+            if whole:
+                finalizer.register(held.settled.finalizer(held.reader.positions()))
+                held.look_after()
         except BaseException:  # also when the runner drops the generator: its position is unknown
-            if reader is not None:
-                reader.close()
+            if held is not None:
+                held.reader.close()
             raise
         with _lock:
-            _idle[name] = reader
+            _idle[name] = held
+
+    def _opened(self, element: str) -> GroupReader:
+        reader = self._open(self._kafka, self._topics, group_of(element))
+        _LOG.info("kafka: reader group %s opened %d partitions", element, len(reader.assigned()))
+        return GroupReader(reader, self._book, Settled(self._settled_after_s, self._clock), self._clock)
 
     def _place(self, reader: RoundReader, restriction: GroupPositions) -> None:
         """Go on where the restriction says, which is where a reused reader mostly is."""
@@ -208,17 +241,19 @@ class ReadGroupFn(beam.DoFn):
         policy = start_positions(self._kafka, reader, self._starts, self._starts)
         return {p: policy[p] for p in fresh}
 
-    def _read(self, reader: RoundReader, tracker: Any) -> Iterator[Record]:
+    def _read(self, reader: RoundReader, tracker: Any) -> Generator[Record, None, bool]:
+        """Records until the hold or a bound is reached; False where the runner took the rest before."""
         until_s, count = self._clock() + HOLD_S, 0
         while self._clock() < until_s and count < MAX_RECORDS:
             left_ms = max(1, int((until_s - self._clock()) * 1000))
             for record in reader.poll(MAX_RECORDS - count, MAX_BYTES, left_ms):
                 partition = SourcePosition(record.topic_id, record.topic, record.partition)
                 if not tracker.try_claim((partition, record.offset + 1)):
-                    return  # the runner took the rest; the next call seeks back to it
+                    return False  # the next call seeks back to what is left
                 count += 1
                 yield record
         for claim in reader.positions().items():  # transaction markers, and partitions without records
             if not tracker.try_claim(claim):
-                return
+                return False
         tracker.defer_remainder(Duration(seconds=RESUME_AFTER_S))
+        return True

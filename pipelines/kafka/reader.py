@@ -107,6 +107,14 @@ class RoundReader:
         """The partitions that this worker owns, by topic and number."""
         return tuple(sorted(self._owned.values(), key=lambda p: (p.topic, p.partition)))
 
+    def partitions(self) -> tuple[SourcePosition, ...]:
+        """Every known partition of the topics, whoever owns it."""
+        return tuple(
+            SourcePosition(info.topic_id, topic, n)
+            for topic, info in self._infos.items()
+            for n in info.partitions
+        )
+
     def seek(self, positions: Mapping[SourcePosition, int]) -> None:
         """Read on from these offsets: at the start, or back to repeat what was read. Others stay."""
         chosen = {tp: positions[p] for tp, p in self._owned.items() if p in positions}

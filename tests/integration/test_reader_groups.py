@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 from apache_beam.runners.sdf_utils import RestrictionTrackerView, ThreadsafeRestrictionTracker
+from apache_beam.transforms.core import _BundleFinalizerParam
 
 from pipelines.kafka.groups import GroupPositions, GroupPositionsCoder, GroupTracker, ReadGroupFn, _idle
+from pipelines.kafka.spread import group_elements
 from pipelines.records import Record
 from pipelines.settings import Kafka
 from tests.kafka_reading import numbered, send, values
@@ -18,7 +20,8 @@ def call(kafka: Kafka, topic: str, group: int, checkpoint: bytes) -> tuple[list[
     """One process call from a checkpoint's bytes to the next checkpoint's."""
     coder = GroupPositionsCoder()
     tracker = ThreadsafeRestrictionTracker(GroupTracker(coder.decode(checkpoint)))
-    records = list(ReadGroupFn(kafka, (topic,), 2, {}).process(group, RestrictionTrackerView(tracker)))
+    fn, finalizer = ReadGroupFn(kafka, (topic,), {}), _BundleFinalizerParam()
+    records = list(fn.process(group_elements(2)[group], finalizer, RestrictionTrackerView(tracker)))
     status = tracker.deferred_status()
     assert status is not None
     return records, coder.encode(status[0])
@@ -44,6 +47,6 @@ def test_groups_read_every_record_once_from_checkpoint_to_checkpoint(kafka_serve
 
 
 def close_readers() -> None:
-    for reader in _idle.values():
-        reader.close()
+    for held in _idle.values():
+        held.reader.close()
     _idle.clear()

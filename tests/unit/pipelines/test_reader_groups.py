@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -14,9 +14,12 @@ from hypothesis import strategies as st
 from features.online import SourcePosition
 from pipelines.kafka import groups
 from pipelines.kafka.groups import GroupPositions, GroupPositionsCoder, GroupTracker, ReadEvents, ReadGroupFn
+from pipelines.kafka.settled import PositionBook
+from pipelines.kafka.spread import group_elements
 from pipelines.records import Record
 from pipelines.settings import Kafka
 
+ELEMENT = group_elements(1)[0]
 P = [SourcePosition("id", "reviews", n) for n in range(3)]
 
 
@@ -111,11 +114,27 @@ def no_idle_readers() -> Iterator[None]:
     groups._idle.clear()
 
 
+class Finalizer:
+    """The runner's side of bundle finalization."""
+
+    def __init__(self) -> None:
+        self.callbacks: list[Callable[[], None]] = []
+
+    def register(self, callback: Callable[[], None]) -> None:
+        self.callbacks.append(callback)
+
+
+def reading(
+    log: Log, starts: Any = None, book: PositionBook | None = None, after_s: float = 0.0, **settings: Any
+) -> ReadGroupFn:
+    return ReadGroupFn(Kafka(**settings), ("reviews",), starts or {}, book, after_s, log.open, log.clock)  # type: ignore[arg-type]
+
+
 def call(log: Log, restriction: GroupPositions, starts: Any = None, **settings: Any) -> tuple[list[int], Any]:
     """One process call: the offsets that it gave, and the residual."""
     threadsafe = ThreadsafeRestrictionTracker(GroupTracker(restriction))
-    fn = ReadGroupFn(Kafka(**settings), ("reviews",), 1, starts or {}, log.open, log.clock)  # type: ignore[arg-type]
-    records = list(fn.process(0, RestrictionTrackerView(threadsafe)))
+    fn = reading(log, starts, **settings)
+    records = list(fn.process(ELEMENT, Finalizer(), RestrictionTrackerView(threadsafe)))
     status = threadsafe.deferred_status()
     return [r.offset for r in records], status and status[0]
 
@@ -159,22 +178,21 @@ def test_markers_without_records_move_the_residual() -> None:
 def test_what_the_runner_splits_off_is_not_given_out_twice_or_lost() -> None:
     log = Log(5)
     threadsafe = ThreadsafeRestrictionTracker(GroupTracker(GroupPositions()))
-    fn = ReadGroupFn(Kafka(), ("reviews",), 1, {}, log.open, log.clock)  # type: ignore[arg-type]
-    reading = fn.process(0, RestrictionTrackerView(threadsafe))
-    first = [next(reading).offset, next(reading).offset]
+    call_ = reading(log).process(ELEMENT, (finalizer := Finalizer()), RestrictionTrackerView(threadsafe))
+    first = [next(call_).offset, next(call_).offset]
     split = threadsafe.try_split(0)
     assert split is not None
-    assert list(reading) == []
+    assert list(call_) == []
+    assert finalizer.callbacks == []  # nothing of a broken call may be committed
     assert first + call(log, split[1])[0] == [0, 1, 2, 3, 4]
 
 
 def test_a_reader_whose_call_fails_is_closed() -> None:
     log = Log(5)
-    reading = ReadGroupFn(Kafka(), ("reviews",), 1, {}, log.open, log.clock).process(  # type: ignore[arg-type]
-        0, RestrictionTrackerView(ThreadsafeRestrictionTracker(GroupTracker(GroupPositions())))
-    )
-    next(reading)
-    reading.close()
+    tracker = RestrictionTrackerView(ThreadsafeRestrictionTracker(GroupTracker(GroupPositions())))
+    call_ = reading(log).process(ELEMENT, Finalizer(), tracker)
+    next(call_)
+    call_.close()
     assert log.closed == 1
     assert groups._idle == {}
 
@@ -183,4 +201,4 @@ def test_the_source_builds_without_reaching_any_broker() -> None:
     pipeline = beam.Pipeline()
     pipeline | "ReadEvents" >> ReadEvents(Kafka(), ("reviews",), groups=2)
     labels = {t.unique_name for t in pipeline.to_runner_api().components.transforms.values()}
-    assert {"ReadEvents/Groups/Impulse", "ReadEvents/Read"} <= labels
+    assert {"ReadEvents/Groups", "ReadEvents/Read"} <= labels

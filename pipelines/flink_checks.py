@@ -1,0 +1,94 @@
+"""What must be true of a cluster before a job is submitted: each failure is one message within seconds."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlparse
+
+import grpc  # type: ignore[import-untyped]
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
+
+from pipelines.flink_options import NEEDED, check_known, value
+from pipelines.flink_rest import FlinkError, FlinkRest
+
+CONTACT_TIMEOUT_S: Final = 5.0
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def check_cluster(rest: FlinkRest, options: PipelineOptions, beam_args: Sequence[str]) -> None:
+    """Job server, its version, slots, worker pool, checkpoint folder. Raises FlinkError, UsageError."""
+    server_options = job_server_options(value(options, "job_endpoint"))
+    check_known(beam_args, server_options)
+    _check_slots(rest, int(value(options, "parallelism")))
+    local = rest.hosts() <= _LOOPBACK
+    _check_checkpoints(rest, local)
+    if value(options, "environment_type") == "EXTERNAL" and local:
+        _check_pool(value(options, "environment_config"))
+
+
+def job_server_options(endpoint: str) -> frozenset[str]:
+    """Names of the pipeline options that the job server at ``endpoint`` knows. Raises FlinkError."""
+    with grpc.insecure_channel(endpoint) as channel:
+        jobs = beam_job_api_pb2_grpc.JobServiceStub(channel)
+        asked = beam_job_api_pb2.DescribePipelineOptionsRequest()
+        try:
+            grpc.channel_ready_future(channel).result(CONTACT_TIMEOUT_S)
+            told: Any = jobs.DescribePipelineOptions(asked, timeout=CONTACT_TIMEOUT_S)
+        except (grpc.FutureTimeoutError, grpc.RpcError) as error:
+            code = error.code().name.lower() if isinstance(error, grpc.Call) else "no answer"
+            raise FlinkError(
+                f"--job_endpoint: expected a Beam job server at {endpoint}, got {code} in "
+                f"{CONTACT_TIMEOUT_S:g} s; start one (make flink-up) or name its address"
+            ) from error
+    names = frozenset(option.name for option in told.options)
+    if missing := sorted(NEEDED - names):
+        raise FlinkError(
+            f"--job_endpoint: expected a Flink job server that knows --{missing[0]}, got one at {endpoint} "
+            "that does not: it is too old, or of another runner; use the one of this Beam version "
+            "(infra/flink/README.md)"
+        )
+    return names
+
+
+def _check_slots(rest: FlinkRest, parallelism: int) -> None:
+    slots = rest.slots()
+    if slots.free < parallelism:
+        raise FlinkError(
+            f"flink: expected {parallelism} free slots for --parallelism={parallelism}, got {slots.free} of "
+            f"{slots.total}; stop another job (portrait jobs), add TaskManagers, or lower --parallelism"
+        )
+
+
+def _check_checkpoints(rest: FlinkRest, local: bool) -> None:
+    where = rest.settings().get("state.checkpoints.dir")
+    if not where:
+        raise FlinkError(
+            "flink: expected state.checkpoints.dir in its configuration, got none: checkpoints would die "
+            "with the JobManager; set it to a folder that all of Flink reaches"
+        )
+    url = urlparse(where)
+    if url.scheme not in ("", "file") or not local:
+        return
+    folder = Path(url.path)
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise FlinkError(
+            f"flink: expected a writable state.checkpoints.dir, got {where}; change its rights or the setting"
+        )
+
+
+def _check_pool(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host or "localhost", int(port)), CONTACT_TIMEOUT_S).close()
+    except (OSError, ValueError) as error:
+        raise FlinkError(
+            f"--environment_config: expected a pool of Python workers at {address}, got "
+            f"{getattr(error, 'strerror', None) or type(error).__name__}; start one (make flink-up), or name "
+            "its address"
+        ) from error

@@ -1,0 +1,45 @@
+"""Which positions of an endless reader may be committed: only those whose records took their effect."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from features.online import SourcePosition
+
+
+class PositionBook(Protocol):
+    """Numbers by partition, kept outside the runner and shared by all workers; travels in the pipeline."""
+
+    def read(self, namespace: str) -> dict[SourcePosition, int]: ...
+
+    def write(self, namespace: str, positions: Mapping[SourcePosition, int]) -> None:
+        """Partitions not named keep what they had. Raises StoreError."""
+
+
+class Settled:
+    """Positions of one reader that a checkpoint covers and that were read long enough ago.
+
+    A runner finalizes a bundle after a checkpoint, but may finalize later ones with it, and what a checkpoint
+    covers may still wait in panes: so a commit trails reading by ``after_s``, and a start without the
+    checkpoint loses nothing. What it reads again the fold's anti-replay window absorbs.
+    """
+
+    def __init__(self, after_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._after_s = after_s
+        self._clock = clock
+        self._finalized: deque[tuple[float, dict[SourcePosition, int]]] = deque()
+
+    def finalizer(self, positions: Mapping[SourcePosition, int]) -> Callable[[], None]:
+        """What a runner calls, from any thread, once the bundle that read up to ``positions`` is durable."""
+        read_at_s, held = self._clock(), dict(positions)
+        return lambda: self._finalized.append((read_at_s, held))
+
+    def due(self) -> dict[SourcePosition, int]:
+        """The newest settled positions since the last call; empty where there are none."""
+        newest: dict[SourcePosition, int] = {}
+        while self._finalized and self._clock() - self._finalized[0][0] >= self._after_s:
+            newest |= self._finalized.popleft()[1]
+        return newest

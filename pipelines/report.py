@@ -1,0 +1,43 @@
+"""``portrait report``: the history as one page for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from features.online.open import CONFIG_FILE
+from features.report import measure_report
+from features.report_page import write_page
+from pipelines.audience import erased_users
+from pipelines.settings import Settings
+
+
+def make_report(
+    settings: Settings,
+    out: Path,
+    since: datetime | None,
+    until: datetime | None,
+    *,
+    examples: bool,
+    say: Callable[[str], None],
+) -> str:
+    """Write the page to ``out``; a line on what is in it. Days are those of UTC.
+
+    Users whom the online store knows as erased are left out; without a feature repo there is no store.
+    """
+    erased: set[str] = set()
+    if (settings.feature_repo / CONFIG_FILE).is_file():
+        erased = erased_users(settings)
+    else:
+        say(f"no feature repo in {settings.feature_repo}: users erased since their files were written count")
+    report = measure_report(
+        settings.history.dir,
+        since=since and since.date(),
+        until=until and until.date(),
+        erased=erased,
+        examples=examples,
+        progress=say,
+    )
+    write_page(report, out)
+    return f"wrote {out}: {report.users} users, {report.events} events"
