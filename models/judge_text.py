@@ -13,8 +13,8 @@ from models import space
 from models.calibration import calibration_error, macro_f1
 from models.encoder import OTHER
 from models.heads import Head
-from models.text import SCRIPTS, TextNetwork
 from models.text_data import NONE, TextRows
+from models.text_network import SCRIPTS, TextNetwork
 
 Floats = npt.NDArray[np.float32]
 EMBEDDING = "embedding"
@@ -30,7 +30,7 @@ def logits_of(network: TextNetwork, rows: TextRows, split: str) -> dict[str, Flo
             for start in range(0, len(mine), 512):
                 part = mine[start : start + 512]
                 texts = [rows.texts[places[p]] for p in part]
-                embedding, logits = network(network.evidence(texts, script))
+                embedding, logits = network(network.features(texts, script))
                 for name, values in (logits | {EMBEDDING: embedding}).items():
                     whole = found.setdefault(name, np.zeros((len(places), values.shape[1]), np.float32))
                     whole[part] = values.numpy()

@@ -3,19 +3,27 @@
 Chinese and English reviews have a table each: a row per n-gram bucket, a column per class, fitted as
 linear classifiers (the *wide* part; nothing small beats it on reviews). A residual network over the
 columns turns that evidence into calibrated heads and the 64-d embedding (the *deep* part).
+
+=====================  ==============================================================================
+``text-bag``           the tables alone: the default, and by far the fastest
+``text-bigru``         bidirectional GRU and attention over hashed units (:mod:`models.text_recurrent`)
+``text-lstm``          the same with an LSTM
+``text-transformer``   Transformer encoder over hashed units (:mod:`models.text_transformer`)
+``text-hf``            frozen language model of a local folder (:mod:`models.text_folder`)
+=====================  ==============================================================================
+
+All but the first may have the tables beside them (``columns`` in the config).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from features.schema import EMBEDDING_DIM
 from models import checkpoint, space
@@ -23,13 +31,12 @@ from models.device import require_device
 from models.encoder import OTHER, ContentError, Encoded, HeadScores, TextContent
 from models.heads import heads_from_config
 from models.text_aspects import aspects_of
-from models.text_features import BUCKETS, PREPROCESSING, gram_weights, hash_ngrams, normalise
+from models.text_features import PREPROCESSING, normalise
 from models.text_language import EN, OTHER_LANGUAGE, ZH, is_mostly_han, language_of
+from models.text_network import SCRIPTS, Reader, TextNetwork
 
-ARCHITECTURE: Final = "text-bag"
-SCRIPTS: Final = ("latin", "han")
-"""Which table reads a text: 1 = written in Chinese characters, whatever its sender says."""
-HIDDEN: Final = 128
+Config = dict[str, Any]
+
 CHUNK_TEXTS: Final = 256
 """Texts hashed at once: beyond it the arrays leave the processor's cache and each text takes longer."""
 
@@ -41,66 +48,6 @@ class TextSample(NamedTuple):
     han: bool
     lang: str  # of features.schema.LANGUAGES
     aspects: dict[str, int]
-
-
-class TextNetwork(nn.Module):
-    """Evidence columns → head logits and unit embedding.
-
-    ``columns`` is script → number of topic columns. ``topics_<script>`` is [BUCKETS / 2, columns] and
-    ``mood_<script>`` [BUCKETS, 1] (sentiment needs finer n-grams than topics do).
-    """
-
-    def __init__(self, columns: Mapping[str, int], heads: Mapping[str, int]) -> None:
-        super().__init__()
-        self.columns, self.head_sizes = dict(columns), dict(heads)
-        for script in SCRIPTS:
-            k = self.columns[script]
-            self.register_parameter(f"topics_{script}", nn.Parameter(torch.zeros(BUCKETS // 2, k)))
-            self.register_parameter(f"mood_{script}", nn.Parameter(torch.zeros(BUCKETS, 1)))
-            self.register_parameter(f"bias_{script}", nn.Parameter(torch.zeros(k + 1)))
-        width = self.evidence_width
-        self.hidden = nn.Linear(width, HIDDEN)
-        self.heads = nn.Linear(HIDDEN, sum(heads.values()))
-        self.heads_direct = nn.Linear(width, sum(heads.values()))
-        self.place = nn.Linear(HIDDEN, EMBEDDING_DIM)
-        self.place_direct = nn.Linear(width, EMBEDDING_DIM, bias=False)
-
-    @property
-    def evidence_width(self) -> int:
-        """Columns of both scripts, a mood each, and which script it is."""
-        return sum(self.columns.values()) + 2 * len(SCRIPTS)
-
-    def evidence(self, texts: Sequence[str], script: str) -> Tensor:
-        """Normalised texts of one script → [n, evidence_width]; the other script's columns are 0."""
-        grams = hash_ngrams(texts)
-        device = self.hidden.weight.device
-        buckets = torch.from_numpy(grams.buckets).to(device)
-        offsets = torch.from_numpy(grams.offsets[:-1].copy()).to(device)
-        weights = torch.from_numpy(gram_weights(grams)).to(device)
-
-        def bag(table: Tensor, rows: Tensor) -> Tensor:
-            return F.embedding_bag(rows, table, offsets, mode="sum", per_sample_weights=weights)
-
-        topics = bag(getattr(self, f"topics_{script}"), buckets >> 1)
-        mood = bag(getattr(self, f"mood_{script}"), buckets)
-        return self.assemble(torch.cat((topics, mood), 1) + getattr(self, f"bias_{script}"), script)
-
-    def assemble(self, margins: Tensor, script: str) -> Tensor:
-        """[n, columns + 1] of one script → [n, evidence_width]."""
-        parts = []
-        for name in SCRIPTS:
-            mine = name == script
-            parts.append(margins if mine else margins.new_zeros(len(margins), self.columns[name] + 1))
-            parts.append(margins.new_full((len(margins), 1), float(mine)))
-        return torch.cat(parts, 1)
-
-    def forward(self, evidence: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """[n, evidence_width] → unit embedding [n, 64] and logits by head."""
-        hidden = F.relu(self.hidden(evidence))
-        logits = self.heads(hidden) + self.heads_direct(evidence)
-        embedding = F.normalize(self.place(hidden) + self.place_direct(evidence), dim=1)
-        parts = torch.split(logits, list(self.head_sizes.values()), dim=1)
-        return embedding, dict(zip(self.head_sizes, parts, strict=True))
 
 
 class TextEncoder:
@@ -122,11 +69,12 @@ class TextEncoder:
         sha256: str | None = None,
     ) -> None:
         self.device = require_device(device)
-        state, config = checkpoint.load(weights, sha256, ARCHITECTURE)
+        state, config = checkpoint.load(weights, sha256, "text-")
+        checkpoint.choose(READERS, weights, config)
         self.fingerprint = checkpoint.fingerprint(state, config)
         self.config: dict[str, Any] = config
         self.heads = heads_from_config(config)
-        self._network = network_of(config)
+        self._network = network_of(config, Path(weights).parent)
         self._network.load_state_dict(checkpoint.full_precision(state))
         self._network.eval().to(self.device)
 
@@ -159,7 +107,7 @@ class TextEncoder:
                 mine = np.flatnonzero(han == bool(i))
                 for rows in np.split(mine, range(CHUNK_TEXTS, len(mine), CHUNK_TEXTS)) if len(mine) else []:
                     texts = [samples[row].text for row in rows]
-                    vectors, parts = self._network(self._network.evidence(texts, script))
+                    vectors, parts = self._network(self._network.features(texts, script))
                     embedding[rows] = vectors.cpu().numpy()
                     for name, part in parts.items():
                         logits[name][rows] = part.cpu().numpy()
@@ -187,32 +135,59 @@ class TextEncoder:
         return Encoded(embedding, heads, sentiment, [s.lang for s in samples], [s.aspects for s in samples])
 
 
-def network_of(config: Mapping[str, Any]) -> TextNetwork:
-    """An empty network of a checkpoint's shape."""
+def _recurrent(config: Config, near: Path) -> Reader:
+    from models.text_recurrent import RecurrentReader
+
+    return RecurrentReader(**config["reader"])
+
+
+def _transformer(config: Config, near: Path) -> Reader:
+    from models.text_transformer import TransformerReader
+
+    return TransformerReader(**config["reader"])
+
+
+READERS: Final[Mapping[str, Callable[[Config, Path], Reader] | None]] = {
+    "text-bag": None,
+    "text-bigru": _recurrent,
+    "text-lstm": _recurrent,
+    "text-transformer": _transformer,
+}
+"""Architecture → what builds its reader from a config; the second argument is the folder of the weights."""
+
+
+def network_of(config: Mapping[str, Any], near: Path = checkpoint.WEIGHTS_DIR) -> TextNetwork:
+    """An empty network of a checkpoint's shape; ``near`` is the folder that its paths count from."""
+    columns = config["columns"]
+    build = READERS[config["architecture"]]
     return TextNetwork(
-        {script: len(names) for script, names in config["columns"].items()},
+        None if columns is None else {script: len(names) for script, names in columns.items()},
         {name: len(head["labels"]) for name, head in sorted(config["heads"].items())},
+        build and build(dict(config), near),
     )
 
 
 def config_of(
-    columns: Mapping[str, Sequence[Sequence[str]]],
+    columns: Mapping[str, Sequence[Sequence[str]]] | None,
     heads: Mapping[str, Any],
     scripts: Mapping[str, str],
     figures: Mapping[str, Any],
-) -> dict[str, Any]:
+    architecture: str = "text-bag",
+    reader: Mapping[str, Any] | None = None,
+) -> Config:
     """The checkpoint's config; see :mod:`models.checkpoint`.
 
-    ``columns`` is script → (head, label) of each topic column, ``scripts`` head → the only script it
-    speaks of.
+    ``columns`` is script → (head, label) of each topic column, None without tables; ``scripts`` head →
+    the only script it speaks of; ``reader`` what the architecture's reader is built with.
     """
-    return {
-        "architecture": ARCHITECTURE,
+    found = {
+        "architecture": architecture,
         "version": 1,
         "preprocessing": PREPROCESSING,
         "space": space.SPACE_VERSION,
-        "columns": {script: [list(c) for c in names] for script, names in columns.items()},
+        "columns": columns and {script: [list(c) for c in names] for script, names in columns.items()},
         "heads": dict(heads),
         "scripts": dict(scripts),
         "figures": dict(figures),
     }
+    return found if reader is None else found | {"reader": dict(reader)}

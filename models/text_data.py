@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 import yaml
 
 from features.taxonomy import Taxonomy
+from models.dataset import TextPart, parts_of, read_rows
 from models.encoder import OTHER
 from models.splits import split_of
 from models.text_features import normalise
 from models.text_language import is_mostly_han
 
-DEFAULT_SPEC: Final = Path(__file__).with_name("dataset.yaml")
 PHRASES_PATH: Final = Path(__file__).with_name("phrases.yaml")
 FOLDS: Final = 4
 PHRASES_PER_CATEGORY: Final = 300
@@ -30,10 +29,6 @@ GENERIC_PHRASES: Final = {"en": 3000, "zh": 60}
 Ints = npt.NDArray[np.int64]
 NONE: Final = -1
 """A row without a label of a head."""
-
-
-class DatasetError(ValueError):
-    """A training folder that cannot be read; the message names the file and the key."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +61,7 @@ def read_texts(data: Path, taxonomy: Taxonomy, split: Callable[[str], str] = spl
 
     Raises DatasetError for a file or column that is not there.
     """
-    spec = data / "dataset.yaml"
-    parts = yaml.safe_load((spec if spec.is_file() else DEFAULT_SPEC).read_text(encoding="utf-8"))["text"]
+    parts = parts_of(data, "text", lambda d: d.text)
     rows = [r for r in chain(*(_file_rows(data, p, taxonomy) for p in parts), _phrases(taxonomy)) if r.text]
     heads = sorted({head for row in rows for head in row.labels})
     names = {head: sorted({r.labels[head] for r in rows if head in r.labels}) for head in heads}
@@ -84,34 +78,24 @@ def read_texts(data: Path, taxonomy: Taxonomy, split: Callable[[str], str] = spl
     )
 
 
-def _file_rows(data: Path, part: Mapping[str, Any], taxonomy: Taxonomy) -> Iterator[_Row]:
-    file = data / part["file"]
-    columns = {c for form in part["forms"] for c in form} | set((part.get("labels") or {}).values())
-    columns |= set(part["category"].values()) | ({part["group"]} - {"text"})
-    columns |= {part["sentiment"]} if "sentiment" in part else set()
-    try:
-        table = pq.read_table(file, columns=sorted(columns)).to_pylist()
-    except (OSError, KeyError, ValueError) as error:
-        raise DatasetError(
-            f"{file}: expected parquet with {sorted(columns)}, got {type(error).__name__}; check dataset.yaml"
-        ) from error
-    for row in table:
-        labels = {head: str(row[c]) for head, c in (part.get("labels") or {}).items() if row[c] is not None}
-        labels["category"] = _category(row, part["category"], taxonomy)
-        if row.get(part.get("sentiment")) is not None:
-            labels["sentiment"] = "positive" if row[part["sentiment"]] else "negative"
-        for form in part["forms"]:
+def _file_rows(data: Path, part: TextPart, taxonomy: Taxonomy) -> Iterator[_Row]:
+    for row in read_rows(data / part.file, part.columns()):
+        labels = part.labels_of(row)
+        category = part.category_of(row, taxonomy)
+        if category is not None:
+            labels["category"] = category
+        if part.sentiment and row[part.sentiment] is not None:
+            labels["sentiment"] = "positive" if row[part.sentiment] else "negative"
+        for form in part.forms:
             if all(row[c] for c in form):
-                text = ". ".join(row[c] for c in form)
-                group = text if part["group"] == "text" else str(row[part["group"]])
-                yield _Row(f"{Path(part['file']).stem}:{'+'.join(form)}", text, group, labels)
+                text = ". ".join(str(row[c]) for c in form)
+                group = text if part.group == "text" else str(row[part.group])
+                yield _Row(source_of(part, form), text, group, labels)
 
 
-def _category(row: Mapping[str, Any], columns: Mapping[str, str], taxonomy: Taxonomy) -> str:
-    for head, column in columns.items():
-        if found := taxonomy.category_of(head, str(row[column])):
-            return found.parent or found.id
-    return OTHER
+def source_of(part: TextPart, form: Sequence[str]) -> str:
+    """Name of a form of a part in figures, e.g. ``text_en_womens_clothing:title+review``."""
+    return f"{Path(part.file).stem}:{'+'.join(form)}"
 
 
 def _phrases(taxonomy: Taxonomy) -> Iterator[_Row]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -94,33 +94,101 @@ def _char_classes() -> npt.NDArray[np.uint8]:
 _CLASSES: Final = _char_classes()
 
 
+class _Scan(NamedTuple):
+    """Characters of all texts in a row, a line break after each."""
+
+    value: _U64  # [m] hash of each character, 0 at spaces
+    word: npt.NDArray[np.bool_]  # [m] letters and digits
+    starts: npt.NDArray[np.int64]  # [units] where each unit begins
+    doc: npt.NDArray[np.int64]  # [m] text of each character
+
+
+def _scan(texts: Sequence[str]) -> _Scan:
+    chars = np.frombuffer("\n".join((*texts, "")).lower().encode("utf-32-le"), np.uint32)
+    breaks = chars == ord("\n")
+    if int(breaks.sum()) != len(texts):
+        raise ValueError("hash_ngrams: expected normalised texts, got one with a line break; normalise it")
+    classes = _CLASSES[np.minimum(chars, len(_CLASSES) - 1)]
+    word = classes == _WORD
+    starts = np.flatnonzero((classes == _SINGLE) | (word & ~np.concatenate(([False], word[:-1]))))
+    value = _mix(chars.astype(np.uint64) + _SALTS[0])
+    value[classes == _SPACE] = 0
+    return _Scan(value, word, starts, np.cumsum(breaks) - breaks)
+
+
 def hash_ngrams(texts: Sequence[str]) -> Grams:
     """N-grams of normalised texts; case is ignored. A text without a unit has none.
 
     Raises ValueError for a text with a line break, which :func:`normalise` removes.
     """
-    chars = np.frombuffer("\n".join((*texts, "")).lower().encode("utf-32-le"), np.uint32)
-    breaks = chars == ord("\n")
-    if int(breaks.sum()) != len(texts):
-        raise ValueError("hash_ngrams: expected normalised texts, got one with a line break; normalise it")
-    doc_of_char = np.cumsum(breaks) - breaks
-    classes = _CLASSES[np.minimum(chars, len(_CLASSES) - 1)]
-    word = classes == _WORD
-    starts = np.flatnonzero((classes == _SINGLE) | (word & ~np.concatenate(([False], word[:-1]))))
-    if not len(starts):
+    scan = _scan(texts)
+    if not len(scan.starts):
         return Grams(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(len(texts) + 1, np.int64))
-    value = _mix(chars.astype(np.uint64) + _SALTS[0])
-    hashes, docs = _inside_words(value, word)
-    all_hashes, all_docs = [hashes], [doc_of_char[docs]]
-    units, doc = _unit_hashes(np.where(classes == _SPACE, np.uint64(0), value), starts), doc_of_char[starts]
+    hashes, begins = _inside_words(scan.value, scan.word)
+    all_hashes, all_docs = [hashes], [scan.doc[begins]]
+    doc = scan.doc[scan.starts]
+    for hashes, fits in _runs_of_units(_unit_hashes(scan.value, scan.starts), doc):
+        all_hashes.append(hashes[fits])
+        all_docs.append(doc[: len(hashes)][fits])
+    return _count(np.concatenate(all_hashes), np.concatenate(all_docs), len(texts))
+
+
+def _runs_of_units(units: _U64, doc: npt.NDArray[np.int64]) -> Iterator[tuple[_U64, npt.NDArray[np.bool_]]]:
+    """Runs of 1, 2 and 3 units: the hash of the run from each unit on, and whether one text has it all."""
     rolling = np.zeros_like(units)
     for width in (1, 2, 3):
         last = units[width - 1 :]
         rolling = rolling[: len(last)] * _BASE + last
-        same = doc[: len(last)] == doc[width - 1 :]
-        all_hashes.append(_mix(rolling[same] + _SALTS[width]))
-        all_docs.append(doc[: len(last)][same])
-    return _count(np.concatenate(all_hashes), np.concatenate(all_docs), len(texts))
+        yield _mix(rolling + _SALTS[width]), doc[: len(last)] == doc[width - 1 :]
+
+
+UNIT_SLOTS: Final = 5
+"""What a unit is read by: itself, itself with one and with two more, how it begins, how it ends."""
+_AFFIX: Final = 4
+
+
+class Units(NamedTuple):
+    """Texts as sequences, ragged: text i owns ``lengths[:i].sum()`` on, at least one row."""
+
+    ids: npt.NDArray[np.int64]  # [m, UNIT_SLOTS], 1..buckets-1; 0 = nothing there
+    lengths: npt.NDArray[np.int64]  # [n]
+
+
+def hash_units(texts: Sequence[str], buckets: int, limit: int) -> Units:
+    """The first ``limit`` units of normalised texts, each by the hashes of UNIT_SLOTS things about it.
+
+    Raises ValueError as :func:`hash_ngrams` does.
+    """
+    scan = _scan(texts)
+    doc = scan.doc[scan.starts]
+    ids = np.zeros((len(doc), UNIT_SLOTS), np.int64)
+    if len(doc):
+        for slot, (hashes, fits) in enumerate(_runs_of_units(_unit_hashes(scan.value, scan.starts), doc)):
+            ids[: len(hashes), slot] = np.where(fits, 1 + hashes % np.uint64(buckets - 1), 0)
+        for slot, hashes in ((3, _affixes(scan, 1)), (4, _affixes(scan, -1))):
+            ids[:, slot] = np.where(scan.word[scan.starts], 1 + hashes % np.uint64(buckets - 1), 0)
+    counts = np.bincount(doc, minlength=len(texts))
+    place = np.arange(len(doc)) - np.repeat(np.cumsum(counts) - counts, counts)
+    lengths = np.minimum(counts, limit)
+    kept = ids[place < limit]
+    if (lengths == 0).any():  # a row of nothing, so that every text is a sequence
+        kept = np.insert(kept, np.cumsum(lengths)[lengths == 0], 0, axis=0)
+    return Units(kept, np.maximum(lengths, 1))
+
+
+def _affixes(scan: _Scan, step: int) -> _U64:
+    """[units] hash of the first (``step`` 1) or last (-1) characters of words, up to _AFFIX of them."""
+    ends = np.flatnonzero(scan.word & ~np.concatenate((scan.word[1:], [False])))
+    first = scan.starts
+    last = ends[np.minimum(np.searchsorted(ends, first), max(len(ends) - 1, 0))] if len(ends) else first
+    at, stop = (first, last) if step > 0 else (last, first)
+    rolling = np.zeros(len(first), np.uint64)
+    for i in range(_AFFIX):
+        here = at + step * i
+        inside = (stop - here) * step >= 0
+        value = scan.value[np.clip(here, 0, len(scan.value) - 1)]
+        rolling = np.where(inside, rolling * _BASE + value, rolling)
+    return _mix(rolling + _SALTS[4] + np.uint64(step > 0))
 
 
 def _unit_hashes(value: _U64, starts: npt.NDArray[np.int64]) -> _U64:

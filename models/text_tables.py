@@ -16,9 +16,9 @@ from scipy.sparse import csr_matrix
 from sklearn.svm import LinearSVC
 from torch import Tensor
 
-from models.text import SCRIPTS, TextNetwork
 from models.text_data import FOLDS, NONE, TextRows
 from models.text_features import BUCKETS, gram_weights, hash_ngrams
+from models.text_network import SCRIPTS, TextNetwork
 
 Progress = Callable[[str], None]
 Floats = npt.NDArray[np.float32]

@@ -1,4 +1,6 @@
-"""Train and judge the text encoder: tables by :mod:`models.text_tables`, the network over them by AdamW.
+"""Train and judge a text encoder: tables by :mod:`models.text_tables`, the network over them by AdamW.
+
+A variant with a reader of its own trains that too (:mod:`models.train_text_reader`).
 
 Development texts stop the network, calibrate it and set the thresholds, all on evidence out of fold; so
 the tables that ship may learn from them too. Test texts only judge.
@@ -10,23 +12,25 @@ import copy
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from features.taxonomy import Taxonomy
-from models import checkpoint, space
+from models import checkpoint
 from models.averaging import as_shipped, blend
 from models.calibration import fit_temperature, fit_threshold
-from models.heads import Head
+from models.heads import Head, heads_from_config
 from models.judge_text import judge
-from models.text import SCRIPTS, TextNetwork, config_of
+from models.text import config_of, network_of
 from models.text_data import NONE, TextRows, read_texts
+from models.text_losses import class_weights, loss_of
+from models.text_network import SCRIPTS, TextNetwork
 from models.text_tables import SEED, Columns, columns_of, fit_tables, scripts_of
+from models.train_text_reader import train_reader, with_reader
 
 Progress = Callable[[str], None]
 Floats = npt.NDArray[np.float32]
@@ -35,9 +39,30 @@ EPOCHS: Final = 10
 BATCH: Final = 512
 MIN_STEPS: Final = 200
 """Small folders take more epochs, so that the network leaves its start."""
-SPACE_WEIGHT: Final = 0.7
 COVERAGE: Final = {"category": 0.97, "sentiment": 1.0}
 """Least share of known development texts on which a head speaks; 0.99 for the others."""
+
+
+class Recipe(NamedTuple):
+    """What a variant is made of: architecture, tables beside it or not, what its reader is built with."""
+
+    architecture: str
+    wide: bool
+    reader: dict[str, Any] | None = None
+    epochs: int = 4
+
+
+_READERS: Final[Mapping[str, dict[str, Any]]] = {
+    "bigru": {"cell": "gru"},
+    "lstm": {"cell": "lstm"},
+    "transformer": {},
+}
+VARIANTS: Final[Mapping[str, Recipe]] = {
+    "bag": Recipe("text-bag", wide=True),
+    **{name: Recipe(f"text-{name}", False, reader) for name, reader in _READERS.items()},
+    **{f"{name}-wide": Recipe(f"text-{name}", True, reader) for name, reader in _READERS.items()},
+}
+DEFAULT_VARIANT: Final = "bag"
 
 
 def train_text(
@@ -47,6 +72,8 @@ def train_text(
     progress: Progress,
     seed: int = SEED,
     rows: TextRows | None = None,
+    recipe: Recipe = VARIANTS[DEFAULT_VARIANT],
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Train on a folder, write ``out`` and return the figures on its test texts.
 
@@ -58,17 +85,33 @@ def train_text(
     rows = rows or read_texts(data, taxonomy)
     progress(f"text: {len(rows.texts)} samples, heads {sorted(rows.names)}")
     scripts = scripts_of(rows)
-    columns = columns_of(rows)
-    network = TextNetwork({s: len(c) for s, c in columns.items()}, {h: len(n) for h, n in _heads(rows)})
-    evidence = fit_tables(rows, columns, network, progress)
-    _start_from_evidence(rows, columns, network)
-    network = as_shipped(_deep(rows, evidence, network, progress, seed))
+    columns = columns_of(rows) if recipe.wide else None
+    empty = {name: Head(tuple(labels)).to_config() for name, labels in _heads(rows)}
+    network = network_of(
+        config_of(columns, empty, scripts, {}, recipe.architecture, recipe.reader), out.parent
+    )
+    if columns is None:
+        evidence = torch.cat([network.assemble(torch.zeros(1, 0), SCRIPTS[han]) for han in rows.han.tolist()])
+    else:
+        evidence = fit_tables(rows, columns, network, progress)
+        _start_from_evidence(rows, columns, network)
+    resume = None
+    if "reader" in dict(network.named_children()):
+        network, resume = train_reader(rows, evidence, network, recipe.epochs, seed, device, out, progress)
+        network = as_shipped(network)
+        seen = with_reader(rows, evidence, network, np.flatnonzero(rows.where("dev")))
+    else:
+        features = with_reader(rows, evidence, network, np.arange(len(rows.texts)))
+        network = as_shipped(_deep(rows, features, network, progress, seed))
+        seen = features[rows.where("dev")]
     with torch.inference_mode():
-        logits = {h: x.numpy() for h, x in network(evidence[rows.where("dev")])[1].items()}
-    heads = _calibrate(rows, scripts, logits)
-    figures = judge(rows, scripts, heads, network) | {"seed": seed}
-    config = config_of(columns, {n: h.to_config() for n, h in heads.items()}, scripts, figures)
+        logits = {h: x.numpy() for h, x in network(seen)[1].items()}
+    heads = {n: h.to_config() for n, h in _calibrate(rows, scripts, logits).items()}
+    figures = judge(rows, scripts, heads_from_config({"heads": heads}), network) | {"seed": seed}
+    config = config_of(columns, heads, scripts, figures, recipe.architecture, recipe.reader)
     checkpoint.save(out, network.state_dict(), config)
+    if resume is not None:
+        resume.forget()
     progress(f"text: {out.name} written after {time.monotonic() - started_s:.0f} s")
     return figures
 
@@ -82,7 +125,7 @@ _TABLES: Final = ("topics", "mood", "bias")
 
 
 def _deep(
-    rows: TextRows, evidence: Tensor, network: TextNetwork, progress: Progress, seed: int
+    rows: TextRows, features: Tensor, network: TextNetwork, progress: Progress, seed: int
 ) -> TextNetwork:
     """AdamW on the network above the tables, cosine schedule, running average; best epoch on dev."""
     rng = np.random.default_rng(seed)
@@ -93,22 +136,22 @@ def _deep(
     epochs = max(EPOCHS, -(-MIN_STEPS // steps))
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=epochs * steps, pct_start=0.1)
     labels = {head: torch.from_numpy(rows.labels[head]) for head in network.head_sizes}
-    weights = {head: _class_weights(rows, head) for head in network.head_sizes}
+    weights = {head: class_weights(rows, head) for head in network.head_sizes}
     small = copy.deepcopy(network.cpu())
     best, best_loss = small.state_dict(), float("inf")
     dev = torch.from_numpy(np.flatnonzero(rows.where("dev")))
     for epoch in range(epochs):
         for step, places in enumerate(np.array_split(rng.permutation(train), steps)):
             batch = torch.from_numpy(places)
-            seen = evidence[batch]
-            loss = _loss(network, seen, {h: y[batch] for h, y in labels.items()}, weights)
+            seen = features[batch]
+            loss = loss_of(network, seen, {h: y[batch] for h, y in labels.items()}, weights)
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             optimiser.step()
             cycle.step()
             _blend_deep(small, network, epoch * steps + step)
         with torch.inference_mode():
-            dev_loss = float(_loss(small, evidence[dev], {h: y[dev] for h, y in labels.items()}, weights))
+            dev_loss = float(loss_of(small, features[dev], {h: y[dev] for h, y in labels.items()}, weights))
         if dev_loss < best_loss:
             best_loss = dev_loss
             best = {n: t if n.startswith(_TABLES) else t.clone() for n, t in small.state_dict().items()}
@@ -132,36 +175,6 @@ def _start_from_evidence(rows: TextRows, columns: Columns, network: TextNetwork)
     with torch.no_grad():
         network.heads_direct.weight.copy_(direct)
         network.heads.weight.mul_(0.1)
-
-
-def _class_weights(rows: TextRows, head: str) -> Tensor:
-    """Half way to balance, of mean 1 over the training rows."""
-    labels = rows.labels[head][rows.where("train")]
-    counts = np.bincount(labels[labels != NONE], minlength=len(rows.names[head])).astype(np.float64)
-    weights = 1 / np.sqrt(np.maximum(counts, 1))
-    if head == "sentiment":
-        weights[:] = 1
-    return torch.from_numpy((weights * counts.sum() / (weights * counts).sum()).astype(np.float32))
-
-
-def _loss(
-    network: TextNetwork, evidence: Tensor, labels: Mapping[str, Tensor], weights: Mapping[str, Tensor]
-) -> Tensor:
-    """Cross entropies of the heads, and of cosines to the prototypes (towards none for ``other``)."""
-    embedding, logits = network(evidence)
-    parts = []
-    for head, wanted in labels.items():
-        known = wanted != NONE
-        if bool(known.any()):
-            parts.append(
-                F.cross_entropy(logits[head][known], wanted[known], weights[head], label_smoothing=0.02)
-            )
-    count = len(weights["category"]) - 1
-    cosines = embedding @ torch.from_numpy(space.category_prototypes(count).copy()).T
-    nothing = torch.full((len(cosines), 1), 0.5)  # the cosine that a category must beat
-    target = space.SCALE * torch.cat((cosines, nothing), 1)
-    parts.append(SPACE_WEIGHT * F.cross_entropy(target, labels["category"]))
-    return torch.stack(parts).sum()
 
 
 def _blend_deep(average: TextNetwork, network: TextNetwork, step: int) -> None:

@@ -13,9 +13,10 @@ import yaml
 
 from features.taxonomy import Taxonomy, load_taxonomy
 from models import checkpoint
+from models.dataset import DatasetError
 from models.encoder import TextContent
 from models.text import TextEncoder
-from models.text_data import DatasetError, read_texts
+from models.text_data import read_texts
 from models.train import TrainingError, train
 from models.train_text import train_text
 

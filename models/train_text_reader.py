@@ -1,0 +1,127 @@
+"""Train a text network whose reader learns too: units hashed once, batches of like length."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from models.averaging import blend
+from models.resume import Resume
+from models.text_data import TextRows
+from models.text_features import Units, hash_units
+from models.text_losses import class_weights, loss_of
+from models.text_network import TextNetwork
+from models.text_units import UnitEmbedding, pad_units
+
+Progress = Callable[[str], None]
+Places = npt.NDArray[np.intp]
+
+BATCH: Final = 64
+RATE: Final = 2e-3
+CHUNK: Final = 256
+_TRAINED: Final = ("reader", "hidden", "heads", "heads_direct", "place", "place_direct")
+"""Parts of the network that learn here; the tables are fitted before."""
+
+
+def train_reader(
+    rows: TextRows,
+    evidence: Tensor,
+    network: TextNetwork,
+    epochs: int,
+    seed: int,
+    device: str,
+    out: Path,
+    progress: Progress,
+) -> tuple[TextNetwork, Resume]:
+    """AdamW, one cycle of the learning rate; → the running average of the weights, and how to go on."""
+    rng = np.random.default_rng(seed)
+    network = network.to(device)
+    train = np.flatnonzero(rows.where("train"))
+    units = _Ragged(rows, network)
+    steps = len(_batches(units, train, rng))
+    learning = [p for name in _TRAINED for p in getattr(network, name).parameters()]
+    optimiser = torch.optim.AdamW(learning, lr=RATE, weight_decay=0.02)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, RATE, total_steps=max(epochs * steps, 20), pct_start=0.1
+    )
+    labels = {head: torch.from_numpy(rows.labels[head]) for head in network.head_sizes}
+    weights = {head: class_weights(rows, head).to(device) for head in network.head_sizes}
+    average = copy.deepcopy(network)
+    what = {"text": sorted(rows.names), "texts": len(rows.texts), "epochs": epochs, "seed": seed}
+    what |= {"reader": type(network.reader).__name__, "features": network.hidden.in_features}
+    resume = Resume(out, what, {"network": network, "average": average}, optimiser, cycle, rng)
+    for epoch in range(resume.restore(), epochs):
+        start_s, total = time.monotonic(), 0.0
+        network.train()
+        for step, batch in enumerate(_batches(units, rng.permutation(train), rng)):
+            with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+                read = _reader(network)(*(x.to(device) for x in units.padded(batch)))
+            features = torch.cat((evidence[batch].to(device), read.float()), 1)
+            loss = loss_of(network, features, {h: y[batch].to(device) for h, y in labels.items()}, weights)
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            torch.nn.utils.clip_grad_norm_(learning, 2.0)
+            optimiser.step()
+            cycle.step()
+            total += float(loss.detach())
+            for name in _TRAINED:
+                blend(getattr(average, name), getattr(network, name), epoch * steps + step, keep=0.99)
+        resume.store(epoch + 1)
+        seconds = time.monotonic() - start_s
+        progress(f"text: epoch {epoch + 1} of {epochs}, loss {total / steps:.4f}, {seconds:.0f} s")
+    return average, resume
+
+
+def with_reader(rows: TextRows, evidence: Tensor, network: TextNetwork, places: Places) -> Tensor:
+    """What ``forward`` takes of the texts at ``places``: evidence, and what the reader makes of them."""
+    if network.reader is None:
+        return evidence[places]
+    with torch.inference_mode():
+        parts = [
+            network.reader.read([rows.texts[i] for i in places[start : start + CHUNK]]).cpu().float()
+            for start in range(0, len(places), CHUNK)
+        ]
+    read = torch.cat(parts) if parts else torch.zeros(0, network.reader.width)
+    return torch.cat((evidence[places], read), 1)
+
+
+def _reader(network: TextNetwork) -> nn.Module:
+    return network.get_submodule("reader")
+
+
+class _Ragged:
+    """The units of all texts, hashed once."""
+
+    def __init__(self, rows: TextRows, network: TextNetwork) -> None:
+        embed = network.get_submodule("reader.embed")
+        if not isinstance(embed, UnitEmbedding):
+            raise TypeError(f"reader.embed: expected UnitEmbedding, got {type(embed).__name__}")
+        parts = [
+            hash_units(rows.texts[i : i + 1024], embed.buckets, embed.limit)
+            for i in range(0, len(rows.texts), 1024)
+        ]
+        self._ids = np.concatenate([p.ids for p in parts]).astype(np.int32)
+        self.lengths = np.concatenate([p.lengths for p in parts])
+        self._starts = np.cumsum(self.lengths) - self.lengths
+
+    def padded(self, places: Places) -> tuple[Tensor, Tensor]:
+        """[n, longest, slots], [n] of the texts at ``places``."""
+        rows = [self._ids[self._starts[i] : self._starts[i] + self.lengths[i]] for i in places]
+        return pad_units(Units(np.concatenate(rows).astype(np.int64), self.lengths[places]))
+
+
+def _batches(units: _Ragged, places: Places, rng: np.random.Generator) -> list[Places]:
+    """Shuffled places in batches of about BATCH; texts of like length meet, so that little is padding."""
+    batches: list[Places] = []
+    for pool in np.array_split(places, max(len(places) // (BATCH * 50), 1)):
+        by_length = pool[np.argsort(units.lengths[pool], kind="stable")]
+        batches += np.array_split(by_length, max(len(pool) // BATCH, 1))
+    return [batches[i] for i in rng.permutation(len(batches))]
