@@ -19,7 +19,7 @@ from rich.progress import Progress
 
 from pipelines.kafka import RoundReader, Sender, original
 from pipelines.kafka.connect import existing_topics
-from pipelines.kafka.dead_letter import PREFIX
+from pipelines.kafka.dead_letter import PREFIX, REPLAYED
 from pipelines.records import Record
 from pipelines.run import source_topics
 from pipelines.settings import Settings
@@ -80,7 +80,7 @@ def replay_dead_letters(settings: Settings, reasons: Sequence[str] = ()) -> Repl
 
 def _send(record: Record, sender: Sender, reasons: Sequence[str], counts: Replayed) -> None:
     reason = (dict(record.headers).get(f"{PREFIX}reason") or b"").decode(errors="replace")
-    if reasons and reason not in reasons:
+    if (reasons and reason not in reasons) or REPLAYED in dict(record.headers):
         counts.skipped += 1
         return
     try:

@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 from pipelines.records import Record, Rejected
 
 PREFIX: Final = "portrait-error-"
+REPLAYED: Final = f"{PREFIX}replayed"
+"""Header of a letter that was copied to the end of its partition after a replay had passed it."""
 MAX_DETAIL_CHARACTERS: Final = 500
 
 Headers = tuple[tuple[str, bytes | None], ...]

@@ -1,0 +1,203 @@
+"""An erase on a real Kafka: what goes, what stays, and that nothing brings the user back until she asks."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from features.erase import rows_left
+from features.erased import erased_users, tombstones
+from features.errors import PortraitError
+from features.lookup import lookup
+from pipelines.check import check
+from pipelines.demo_data import EVENT_FILE
+from pipelines.erase import Clock, erase_users, readmit_users
+from pipelines.erase_letters import REPLAYED, letters_left, remove_letters
+from pipelines.rebuild import rebuild
+from pipelines.replay import replay_dead_letters
+from pipelines.run import LocalRun
+from pipelines.settings import Settings
+from pipelines.worker import worker
+from tests.job import Job, make_job
+from tests.kafka_server import KafkaServer
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+GONE, OTHERS = "shopper-gone", ["shopper-a", "shopper-b"]
+TEXTS = ("这本书很好看", "the hotel room was clean and quiet", "水果很新鲜", "phone is slow")
+
+
+def _events(users: Sequence[str], start: int = 0, text: str | None = None) -> pa.Table:
+    """Reviews that are accepted, and for every user one that is rejected."""
+    rows = []
+    for user in users:
+        for i, said in enumerate([*TEXTS, ""]):
+            value = json.dumps({"text": text or said}) if said else "{"
+            headers = {
+                "ce_specversion": "1.0", "ce_id": f"{user}-{start + i}", "ce_source": "test",
+                "ce_type": "portrait.review.v1", "ce_time": f"2026-03-0{i + 1}T00:00:00Z", "ce_subject": user,
+                "content-type": "application/json",
+            }  # fmt: skip
+            rows.append(
+                {"topic": "reviews", "key": user, "value": value.encode(), "headers": list(headers.items())}
+            )
+    return pa.Table.from_pylist(rows, EVENT_FILE)
+
+
+def _run(job: Job) -> None:
+    LocalRun(job.settings).run(until_caught_up=True)
+
+
+def _status(job: Job, user: str) -> str:
+    return lookup(worker(job.settings).store, [user])[0].status
+
+
+def _letters(job: Job) -> Counter[tuple[bytes | None, bytes | None, bytes]]:
+    return Counter((r.key, r.value, dict(r.headers)["ce_id"] or b"") for r in job.dead_letters())
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory, kafka_server: KafkaServer) -> Job:
+    """A job that has run, and then erased one of three users."""
+    changelog = kafka_server.new_topic()
+    folder = tmp_path_factory.mktemp("erase")
+    job = make_job(folder / "job", kafka_server, **{"outputs.changelog": changelog})
+    job.produce(_events([GONE, *OTHERS]))
+    _run(job)
+    assert _status(job, GONE) == "fresh"
+    receipt = erase_users(job.settings, [GONE], grace_s=0.0)
+    assert (receipt.requested, receipt.done) == (1, False)
+    pending = {status.store: status.state for status in receipt.stores}
+    assert set(pending.values()) == {"pending", "absent"}
+    _run(job)
+    return job
+
+
+def test_it_goes_from_every_store_and_the_receipt_says_so(job: Job) -> None:
+    before = _letters(job)
+    receipt = erase_users(job.settings, [GONE], grace_s=0.0)
+    assert receipt.requested == 0
+    assert {s.store: (s.state, s.removed) for s in receipt.stores} == {
+        "online store": ("done", 0),
+        "events parquet": ("done", 4),
+        "profiles parquet": ("done", 1),
+        "similar users index": ("absent", 0),
+        "changelog": ("done", 0),
+        "dead letters": ("done", 1),
+    }
+    assert receipt.done
+    assert _status(job, GONE) == "erased"
+    assert list(tombstones(worker(job.settings).store)) == [GONE]
+    marks = list(erased_users(worker(job.settings).store))
+    assert all(table.rows == 0 for table in rows_left(job.settings.history.dir, marks).values())
+    kept = Counter({letter: n for letter, n in before.items() if letter[0] != GONE.encode()})
+    assert _letters(job) == kept
+    assert kept.total() == len(OTHERS)
+    again = erase_users(job.settings, None, grace_s=0.0)
+    assert (again.users, again.done, sum(s.removed for s in again.stores)) == (1, True, 0)
+    assert GONE not in "".join(json.dumps(dataclasses.asdict(s)) for s in receipt.stores)
+    told = [r for r in job.read([job.settings.outputs.changelog or ""]) if r.key == GONE.encode()]
+    assert told[-1].value is None
+
+
+def test_the_user_stays_absent_when_every_source_is_read_again(job: Job) -> None:
+    job.produce(_events([GONE, *OTHERS]))  # sent again: other records, the same ids
+    _run(job)
+    job.produce(_events([GONE], start=50))
+    _run(job)
+    assert _status(job, GONE) == "erased"
+    receipt = erase_users(job.settings, [GONE], grace_s=0.0)
+    assert {s.store: s.removed for s in receipt.stores if s.removed} == {"dead letters": 2}
+    assert check(job.settings, None).ok
+
+
+def test_the_user_stays_absent_after_a_rebuild_into_an_empty_store(job: Job) -> None:
+    fresh = _fresh_store(job, "rebuilt")
+    report = rebuild(fresh)
+    assert (report.rebuilt, report.controls_read) == (len(OTHERS), 1)
+    statuses = [p.status for p in lookup(worker(fresh).store, [GONE, *OTHERS])]
+    assert statuses == ["erased", "fresh", "fresh"]
+    live = lookup(worker(job.settings).store, OTHERS)
+    for mine, theirs in zip(lookup(worker(fresh).store, OTHERS), live, strict=True):
+        assert mine.embedding == pytest.approx(theirs.embedding, abs=1e-5)
+        assert (mine.interests, mine.version) == (theirs.interests, theirs.version)
+    assert check(fresh, None).ok
+
+
+def _fresh_store(job: Job, name: str) -> Settings:
+    repo = job.folder / name
+    repo.mkdir()
+    text = (job.settings.feature_repo / "feature_store.yaml").read_text(encoding="utf-8")
+    (repo / "feature_store.yaml").write_text(text.replace("project: portrait", f"project: {name}"))
+    return dataclasses.replace(job.settings, feature_repo=repo)
+
+
+def test_letters_of_others_survive_a_kill_between_copy_and_removal(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.produce(_events([GONE, *OTHERS, GONE], start=70))
+    _run(job)
+    before = {letter for letter in _letters(job) if letter[0] != GONE.encode()}
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.erase_letters.delete_before", killed)
+        with pytest.raises(KeyboardInterrupt):
+            remove_letters(job.settings, [GONE])
+    assert before <= set(_letters(job))
+    assert remove_letters(job.settings, [GONE]).letters == 2
+    assert letters_left(job.settings, [GONE]).letters == 0
+    assert {letter[:2] for letter in before} <= {letter[:2] for letter in _letters(job)}
+
+
+def test_a_copied_letter_is_replayed_once_and_the_erased_user_stays_absent(job: Job) -> None:
+    replay_dead_letters(job.settings)
+    job.produce(_events([GONE], start=90))
+    _run(job)  # what was replayed is rejected again, and one of the erased user comes last
+    waiting = letters_left(job.settings, OTHERS).letters
+    replay_dead_letters(job.settings)
+    remove_letters(job.settings, [GONE])
+    copies = [r for r in job.dead_letters() if REPLAYED in dict(r.headers)]
+    assert waiting > 0
+    assert replay_dead_letters(job.settings).sent.total() == 0
+    assert all(r.key != GONE.encode() for r in copies)
+    _run(job)
+    assert _status(job, GONE) == "erased"
+
+
+def test_a_readmission_waits_for_the_erase_and_starts_from_nothing(job: Job) -> None:
+    job.produce(_events([GONE], start=110))
+    _run(job)
+    with pytest.raises(PortraitError, match="expected users whose erase is done"):
+        readmit_users(job.settings, [GONE])
+    receipt = erase_users(job.settings, [GONE], wait_s=60, grace_s=0.0, clock=Clock())
+    assert receipt.done, receipt.as_text()
+    assert readmit_users(job.settings, [GONE, *OTHERS]) == (1, 2)
+    _run(job)
+    job.produce(_events([GONE], start=130))
+    _run(job)
+    (profile,) = lookup(worker(job.settings).store, [GONE])
+    assert (profile.status, profile.incarnation, profile.text_count) == ("fresh", 1, 4)
+    assert check(job.settings, None).ok
+    fresh = _fresh_store(job, "after_readmission")
+    rebuild(fresh, tombstones_from=job.settings.feature_repo)
+    (again,) = lookup(worker(fresh).store, [GONE])
+    assert (again.incarnation, again.text_count, again.interests) == (1, 4, profile.interests)
+
+
+def test_settings_without_a_broker_still_say_where_an_erase_stands(job: Job, tmp_path: Path) -> None:
+    kafka = dataclasses.replace(job.settings.kafka, bootstrap_servers=("127.0.0.1:1",), connect_timeout_s=0.2)
+    away = dataclasses.replace(job.settings, kafka=kafka)
+    assert erase_users(away, None, grace_s=0.0).users == 1  # re-admitted: known, nothing to remove
+    with pytest.raises(PortraitError, match=r"expected a broker at 127\.0\.0\.1:1"):
+        erase_users(away, ["someone"], grace_s=0.0)
+    with pytest.raises(PortraitError, match=r"expected a broker at 127\.0\.0\.1:1"):
+        rebuild(away)
