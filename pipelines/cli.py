@@ -12,7 +12,15 @@ from typing import Any
 
 import click
 
-from pipelines import __version__, cli_audience, cli_flink, cli_profiles, logs, shadowing
+from pipelines import (
+    __version__,
+    cli_audience,
+    cli_erase,
+    cli_flink,
+    cli_profiles,
+    logs,
+    shadowing,
+)
 from pipelines.cli_options import load, with_settings
 
 
@@ -206,8 +214,9 @@ def demo(data: Path | None, users: int, folder: Path) -> None:
     run_demo(folder, data, users)
 
 
-for _command in (*cli_profiles.COMMANDS, *cli_audience.COMMANDS, *cli_flink.COMMANDS):
-    cli.add_command(_command)
+for _area in (cli_profiles, cli_audience, cli_erase, cli_flink):
+    for _command in _area.COMMANDS:
+        cli.add_command(_command)
 
 
 if __name__ == "__main__":
