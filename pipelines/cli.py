@@ -18,6 +18,7 @@ from pipelines import (
     cli_erase,
     cli_flink,
     cli_profiles,
+    cli_report,
     logs,
     shadowing,
 )
@@ -214,7 +215,7 @@ def demo(data: Path | None, users: int, folder: Path) -> None:
     run_demo(folder, data, users)
 
 
-for _area in (cli_profiles, cli_audience, cli_erase, cli_flink):
+for _area in (cli_profiles, cli_audience, cli_erase, cli_flink, cli_report):
     for _command in _area.COMMANDS:
         cli.add_command(_command)
 

@@ -12,6 +12,7 @@ PROGRAMS = {
     "mvn": "maven",
     "espeak-ng": "espeak-ng",
     "openssl": "openssl",
+    "chromium-headless-shell": "chromium-headless-shell",
 }
 
 
