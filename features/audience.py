@@ -1,6 +1,7 @@
 """Audiences (圈人): the users whose newest profiles meet a condition, and their export.
 
-A user who is erased is never among them, whether or not the erase has reached the parquet files.
+A user who is erased is never among them, whether or not the erase has reached the parquet files: callers say
+from which ``incarnation`` on a user's profiles count (:data:`NEVER` for a tombstone).
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 import duckdb
@@ -26,6 +28,9 @@ from features.schema import JOIN_KEY
 from features.sql import SqlError, ask
 
 _T = TypeVar("_T")
+NOBODY: Final[Mapping[str, int]] = MappingProxyType({})
+NEVER: Final = 1 << 62
+"""Greater than any incarnation."""
 TOP_TAGS: Final = 5
 """Tags beside each member of an audience."""
 USER_ID: Final = re.compile(r"[A-Za-z0-9_.@-]{1,128}")
@@ -60,18 +65,19 @@ def find_audience(
     expression: Expression | None,
     now: datetime,
     *,
-    erased: Collection[str] = (),
+    counts_from: Mapping[str, int] = NOBODY,
     nearest: pa.Table | None = None,
     limit: int | None = None,
 ) -> Audience:
     """Evaluate an expression (None: everybody) over the newest profiles under ``directory``.
 
-    ``erased``: users to leave out. ``nearest``: ``user_id`` and ``similarity`` (-1..1); only these users
-    are asked for, the nearest first. Nothing is written. Raises SqlError for files that are not profiles.
+    ``counts_from``: user → first incarnation that counts, for users who were erased. ``nearest``:
+    ``user_id`` and ``similarity`` (-1..1); only these users are asked for, the nearest first. Nothing is
+    written. Raises SqlError for files that are not profiles.
     """
 
     def work(db: duckdb.DuckDBPyConnection) -> Audience:
-        matching(db, expression, now, erased, nearest)
+        matching(db, expression, now, counts_from, nearest)
         order = f"similarity DESC, {JOIN_KEY}" if nearest is not None else JOIN_KEY
         members = db.sql(
             f"SELECT * EXCLUDE (matched) FROM matching WHERE matched ORDER BY {order} "  # noqa: S608 - own names
@@ -89,11 +95,12 @@ def matching(
     db: duckdb.DuckDBPyConnection,
     expression: Expression | None,
     now: datetime,
-    erased: Collection[str],
+    counts_from: Mapping[str, int],
     nearest: pa.Table | None = None,
 ) -> None:
     """Make the temporary table ``matching``: a row a user, the columns of an audience, and ``matched``."""
-    db.register("erased_users", pa.table({JOIN_KEY: pa.array(sorted(erased), pa.string())}))
+    erased = (pa.array(counts_from.keys(), pa.string()), pa.array(counts_from.values(), pa.int64()))
+    db.register("erased_users", pa.table(erased, names=[JOIN_KEY, "counts_from"]))
     joined, columns = "", dict(expression.columns) if expression else {}
     if nearest is not None:
         db.register("nearest", nearest)
@@ -119,7 +126,7 @@ def matching(
         f"{expression.condition if expression else 'true'} AS matched FROM ("
         f"SELECT {JOIN_KEY}, interests[:{TOP_TAGS}] AS top_tags{named} FROM ("
         f"SELECT {', '.join(['*', *read])} FROM profiles_latest {joined} "
-        f"ANTI JOIN erased_users USING ({JOIN_KEY})))",
+        f"LEFT JOIN erased_users USING ({JOIN_KEY}) WHERE incarnation >= coalesce(counts_from, 0)))",
         parameters,
     )
 

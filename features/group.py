@@ -6,7 +6,7 @@ everybody" (analysts know a hundred times it as TGI).
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import duckdb
 
-from features.audience import ask_profiles, matching
+from features.audience import NOBODY, ask_profiles, matching
 from features.audience_language import Expression
 from features.schema import ASPECTS
 from features.tags import ASPECTS_ZH
@@ -108,15 +108,20 @@ class GroupPortrait:
 
 
 def group_portrait(
-    directory: Path, expression: Expression | None, now: datetime, *, erased: Collection[str] = ()
+    directory: Path,
+    expression: Expression | None,
+    now: datetime,
+    *,
+    counts_from: Mapping[str, int] = NOBODY,
 ) -> GroupPortrait:
     """The portrait of the users who meet the expression, or of all (None).
 
-    ``erased``: users to leave out. Raises SqlError for files under ``directory`` that are not profiles.
+    ``counts_from``: user → first incarnation that counts, for users who were erased. Raises SqlError for
+    files under ``directory`` that are not profiles.
     """
 
     def work(db: duckdb.DuckDBPyConnection) -> GroupPortrait:
-        matching(db, expression, now, erased)
+        matching(db, expression, now, counts_from)
         db.execute(_USERS, {"now": now})
         users, everybody = _counts(db)
         of = {"users": max(users, 1), "everybody": max(everybody, 1)}

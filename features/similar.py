@@ -11,16 +11,18 @@ a random one (a filler) that is taken out of every answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from usearch.index import Index
 
 from features import similar_files as files
+from features.audience import NOBODY
 from features.schema import EMBEDDING_DIM, JOIN_KEY
 from features.similar_files import Generation, Meta, SimilarError
 from features.similar_news import News, read_news
@@ -124,14 +126,15 @@ class SimilarUsers:
 
     def refresh(
         self,
-        erased: Collection[str] = (),
+        counts_from: Mapping[str, int] = NOBODY,
         *,
         rebuild: bool = False,
         progress: Callable[[str], object] = lambda _: None,
     ) -> Refreshed:
         """Take in what was written to ``profiles`` since the last refresh; the first one builds the index.
 
-        ``erased``: users to drop or leave out, whatever the files hold. ``rebuild`` starts from nothing, in
+        ``counts_from``: user → first incarnation that counts, for users who were erased; vectors of earlier
+        ones are dropped or left out, whatever the files hold. ``rebuild`` starts from nothing, in
         the space of the newest profile. Raises OtherSpaceError when newer profiles are of another space,
         SimilarError when files cannot be read or written; the index stays as it was.
         """
@@ -147,9 +150,10 @@ class SimilarUsers:
             newest_us = int(held.created_us.max(initial=0)) if held else 0
             if rows.newest_space not in (space, "") and rows.newest_us > newest_us:
                 raise _other_space(space, rows.newest_space)
-            change = _change(held, rows, space, frozenset(erased))
+            change = _change(held, rows, space, counts_from)
             if held and not len(change.keys) and not change.gone.any():
-                held = files.write(self.folder, _with_meta(held, replace(held.meta, seen=rows.seen)))
+                if rows.seen != held.meta.seen:
+                    files.point_to(self.folder, replace(held.meta, seen=rows.seen))
                 return Refreshed(len(held.keys), 0, 0, 0, rows.files, False, space)
             made, rebuilt = _applied(held, change, Meta(space, "", {}, rows.seen), progress)
             files.write(self.folder, made)
@@ -191,6 +195,7 @@ class _Change:
     keys: files.Keys
     users: pa.Array
     created_us: npt.NDArray[np.int64]
+    incarnation: npt.NDArray[np.int64]
     vectors: Vectors
     known: npt.NDArray[np.bool_]
     """Of the users to put in: is in the index already, with an older vector."""
@@ -199,24 +204,24 @@ class _Change:
 
 
 def _nothing(held: Generation) -> _Change:
-    none = np.zeros(0, np.uint64)
+    none = np.zeros(0, np.int64)
     vectors = np.zeros((0, EMBEDDING_DIM), np.float32)
     gone = np.zeros(len(held.keys), bool)
-    return _Change(none, pa.array([], pa.string()), none.astype(np.int64), vectors, none.astype(bool), gone)
+    users = pa.array([], pa.string())
+    return _Change(none.astype(np.uint64), users, none, none, vectors, none.astype(bool), gone)
 
 
-def _change(held: Generation | None, rows: News, space: str, erased: frozenset[str]) -> _Change:
+def _change(held: Generation | None, rows: News, space: str, counts_from: Mapping[str, int]) -> _Change:
     names: list[str] = rows.users.to_pylist()
     keys = files.keys_of(names)
-    banned = np.isin(keys, files.keys_of(list(erased)))
-    usable = (rows.space == space) & ~banned
+    usable = (rows.space == space) & (rows.incarnation >= _first(names, counts_from))
     newer, known = np.ones(len(keys), bool), np.zeros(len(keys), bool)
     gone = np.zeros(0, bool)
     if held:
         place, known = held.places(keys)
         newer[known] = rows.created_us[known] > held.created_us[place[known]]
         _check_names(rows.users.filter(pa.array(known)), held.users.take(pa.array(place[known])))
-        gone = np.isin(held.keys, files.keys_of(list(erased)))
+        gone = held.incarnation < _first_held(held, counts_from)
         if rows.live is not None:
             gone |= ~np.isin(held.keys, files.keys_of(rows.live))
     chosen = np.flatnonzero(usable & newer & rows.vectors.any(axis=1))
@@ -227,10 +232,25 @@ def _change(held: Generation | None, rows: News, space: str, erased: frozenset[s
         keys[chosen],
         rows.users.take(pa.array(chosen)),
         rows.created_us[chosen],
+        rows.incarnation[chosen],
         unit(rows.vectors[chosen]),
         known[chosen],
         gone,
     )
+
+
+def _first(names: Sequence[str], counts_from: Mapping[str, int]) -> npt.NDArray[np.int64]:
+    """The first incarnation that counts of each user."""
+    if not counts_from:
+        return np.zeros(len(names), np.int64)
+    return np.fromiter((counts_from.get(name, 0) for name in names), np.int64, len(names))
+
+
+def _first_held(held: Generation, counts_from: Mapping[str, int]) -> npt.NDArray[np.int64]:
+    first = np.zeros(len(held.keys), np.int64)
+    place, there = held.places(files.keys_of(list(counts_from)))
+    first[place[there]] = np.fromiter(counts_from.values(), np.int64, len(counts_from))[there]
+    return first
 
 
 def _check_names(found: pa.Array, held: pa.Array) -> None:
@@ -249,7 +269,7 @@ def _applied(
 ) -> tuple[Generation, bool]:
     """The index after a change, every slot of it filled; second: whether the graph was built anew."""
     if held is None:
-        held = Generation(meta, files.new_index(), *_nothing_held())
+        held = _empty(meta)
         change = replace(change, gone=np.zeros(0, bool))
     index, slots = held.index, len(held.index)
     leaving = change.gone | np.isin(held.keys, change.keys[change.known])
@@ -262,26 +282,31 @@ def _applied(
         vectors = np.asarray(index.get(stay), np.float32).reshape(-1, EMBEDDING_DIM) if len(stay) else None
         index, slots, churn = files.new_index(), 0, 0
         if vectors is not None:
-            _add(index, stay, vectors, progress)
+            insert(index, stay, vectors, progress)
     else:
         fillers = np.arange(slots - len(held.keys), dtype=np.uint64)
         index.remove(np.concatenate([held.keys[leaving], fillers]))
-    _add(index, change.keys, change.vectors, progress)
+    insert(index, change.keys, change.vectors, progress)
     _fill(index, slots)
     order = np.argsort(keys, kind="stable")
     users = pa.concat_arrays([held.users.filter(pa.array(staying)), change.users]).take(pa.array(order))
     created_us = np.concatenate([held.created_us[staying], change.created_us])[order]
-    return Generation(replace(meta, churn=churn), index, keys[order], users, created_us), rebuilt
+    incarnation = np.concatenate([held.incarnation[staying], change.incarnation])[order]
+    meta = replace(meta, churn=churn)
+    return Generation(meta, index, keys[order], users, created_us, incarnation), rebuilt
 
 
-def _add(index: Any, keys: files.Keys, vectors: Vectors, progress: Callable[[str], object]) -> None:
+def insert(
+    index: Index, keys: files.Keys, vectors: Vectors, progress: Callable[[str], object] = lambda _: None
+) -> None:
+    """Put vectors of unit length in; more than a few say how far they are."""
     for start in range(0, len(keys), _ROWS):
         index.add(keys[start : start + _ROWS], vectors[start : start + _ROWS])
         if len(keys) > _ROWS:
             progress(f"indexed {min(start + _ROWS, len(keys))} of {len(keys)} users")
 
 
-def _fill(index: Any, slots: int) -> None:
+def _fill(index: Index, slots: int) -> None:
     """Overwrite what is left in free slots: the library would store the vectors that were there."""
     free = slots - len(index)
     if free > 0:
@@ -289,12 +314,9 @@ def _fill(index: Any, slots: int) -> None:
         index.add(np.arange(free, dtype=np.uint64), unit(noise))
 
 
-def _nothing_held() -> tuple[files.Keys, pa.Array, npt.NDArray[np.int64]]:
-    return np.zeros(0, np.uint64), pa.array([], pa.string()), np.zeros(0, np.int64)
-
-
-def _with_meta(held: Generation, meta: Meta) -> Generation:
-    return Generation(meta, held.index, held.keys, held.users, held.created_us)
+def _empty(meta: Meta) -> Generation:
+    none = np.zeros(0, np.int64)
+    return Generation(meta, files.new_index(), none.astype(np.uint64), pa.array([], pa.string()), none, none)
 
 
 def _other_space(expected: str, got: str) -> OtherSpaceError:

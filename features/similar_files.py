@@ -12,7 +12,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,7 +34,9 @@ EXPANSION_SEARCH: Final = 192
 
 Keys = npt.NDArray[np.uint64]
 _CURRENT: Final = "current.json"
-_USERS: Final = pa.schema([("key", pa.uint64()), ("user_id", pa.string()), ("created_us", pa.int64())])
+_USERS: Final = pa.schema(
+    [("key", pa.uint64()), ("user_id", pa.string()), ("created_us", pa.int64()), ("incarnation", pa.int64())]
+)
 
 
 class SimilarError(PortraitError):
@@ -59,7 +61,7 @@ class Meta:
 
 @dataclass(frozen=True)
 class Generation:
-    """An index and its users; ``keys``, ``users`` and ``created_us`` are parallel, sorted by key.
+    """An index and its users: what is after ``index`` is parallel, and sorted by key.
 
     Keys of the index that are no user's are fillers: see ``features.similar``.
     """
@@ -69,6 +71,7 @@ class Generation:
     keys: Keys
     users: pa.Array
     created_us: npt.NDArray[np.int64]
+    incarnation: npt.NDArray[np.int64]
 
     def places(self, keys: Keys) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
         """Place of each key among ours, and whether it is there."""
@@ -155,8 +158,8 @@ def _read_generation(folder: Path, meta: Meta, view: bool) -> Generation:
     except (RuntimeError, ValueError, pa.ArrowException) as error:
         raise _damaged(folder, f"content that does not open ({type(error).__name__})") from error
     index.expansion_search = EXPANSION_SEARCH  # type: ignore[misc]  # load and view forget it
-    keys, users, created = (_whole(table[name]) for name in _USERS.names)
-    return Generation(meta, index, keys.to_numpy(), users, created.to_numpy())
+    keys, users, created, incarnation = (_whole(table[name]) for name in _USERS.names)
+    return Generation(meta, index, keys.to_numpy(), users, created.to_numpy(), incarnation.to_numpy())
 
 
 def _whole(column: Any) -> pa.Array:
@@ -176,30 +179,52 @@ def write(folder: Path, held: Generation) -> Generation:
     Raises SimilarError when the disk refuses; the older one stays then.
     """
     generation = uuid.uuid4().hex
-    index_file, users_file = (folder / name for name in _names(generation))
-    pointer = folder / f".{_CURRENT}.{generation}.tmp"
+    index_file, users_file = made = [folder / name for name in _names(generation)]
     try:
-        held.index.save(index_file)
-        table = pa.table([pa.array(held.keys), held.users, pa.array(held.created_us)], schema=_USERS)
-        with pa.OSFile(str(users_file), "wb") as sink, pa.ipc.new_file(sink, _USERS) as writer:
-            writer.write_table(table)
-        sizes = {file.name: _sync(file) for file in (index_file, users_file)}
-        meta = Meta(**asdict(held.meta) | {"generation": generation, "sizes": sizes})
-        pointer.write_text(json.dumps(asdict(meta)), encoding="utf-8")
-        _sync(pointer)
-        pointer.replace(folder / _CURRENT)
-    except (OSError, RuntimeError) as error:
-        for file in (index_file, users_file, pointer):
+        with _refusals(folder):
+            held.index.save(index_file)
+            columns = [held.keys, held.users, held.created_us, held.incarnation]
+            table = pa.table([pa.array(column) for column in columns], schema=_USERS)
+            with pa.OSFile(str(users_file), "wb") as sink, pa.ipc.new_file(sink, _USERS) as writer:
+                writer.write_table(table)
+            sizes = {file.name: _sync(file) for file in made}
+            meta = replace(held.meta, generation=generation, sizes=sizes)
+        point_to(folder, meta)
+    except BaseException:
+        for file in made:
             file.unlink(missing_ok=True)
-        said = getattr(error, "strerror", None) or type(error).__name__
-        raise SimilarError(
-            f"{folder}: expected to write the index, got {said}; the older one stays"
-        ) from error
+        raise
     sync_folder(folder)
     for file in folder.iterdir():
         if file.name not in (*sizes, _CURRENT, ".lock"):
             file.unlink(missing_ok=True)
-    return Generation(meta, held.index, held.keys, held.users, held.created_us)
+    return replace(held, meta=meta)
+
+
+def point_to(folder: Path, meta: Meta) -> None:
+    """Make ``meta``, whose files are there, the current one. Raises SimilarError when the disk refuses.
+
+    Lost in a power cut, it is as if it had not been called.
+    """
+    pointer = folder / f".{_CURRENT}.{uuid.uuid4().hex}.tmp"
+    try:
+        with _refusals(folder):
+            pointer.write_text(json.dumps(asdict(meta)), encoding="utf-8")
+            _sync(pointer)
+            pointer.replace(folder / _CURRENT)
+    finally:
+        pointer.unlink(missing_ok=True)
+
+
+@contextmanager
+def _refusals(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        said = getattr(error, "strerror", None) or type(error).__name__
+        raise SimilarError(
+            f"{folder}: expected to write it, got {said}; the older index stays: make room"
+        ) from error
 
 
 def _names(generation: str) -> tuple[str, str]:

@@ -21,7 +21,7 @@ from features.schema import EMBEDDING_DIM
 from features.similar_files import SimilarError
 
 _NO_ROWS: Final = (
-    "(SELECT '' AS user_id, now() AS created, 0 AS revision, '' AS profile_space, "
+    "(SELECT '' AS user_id, now() AS created, 0 AS revision, 0 AS incarnation, '' AS profile_space, "
     "CAST([] AS FLOAT[]) AS embedding WHERE false)"
 )
 Seen = Mapping[str, Sequence[str]]
@@ -34,6 +34,7 @@ class News:
 
     users: pa.Array
     created_us: npt.NDArray[np.int64]
+    incarnation: npt.NDArray[np.int64]
     space: npt.NDArray[np.object_]
     vectors: npt.NDArray[np.float32]  # [n, EMBEDDING_DIM]
     newest_space: str
@@ -85,6 +86,7 @@ def _read(table: Path, seen: Seen) -> News:
     return News(
         rows["user_id"].cast(pa.string()).combine_chunks(),
         created_us,
+        rows["incarnation"].cast(pa.int64()).to_numpy(),
         space,
         _vectors(rows["embedding"]),
         str(space[newest]) if newest >= 0 else "",
@@ -104,7 +106,7 @@ def _latest(db: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> pa.Table:
     db.execute("SET TimeZone = 'UTC'")
     source = _files_sql(files) if files else _NO_ROWS
     return db.sql(
-        f"SELECT user_id, created, profile_space, embedding FROM {source} "  # noqa: S608 - our files
+        f"SELECT user_id, created, incarnation, profile_space, embedding FROM {source} "  # noqa: S608 - our files
         "QUALIFY row_number() OVER (PARTITION BY user_id ORDER BY created DESC, revision DESC) = 1"
     ).to_arrow_table()
 

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from features.audience import Audience, check_out, find_audience, read_user_list, write_members
+from features.audience import NEVER, Audience, check_out, find_audience, read_user_list, write_members
 from features.audience_language import Expression, compile_expression
+from features.erased import erased_users
 from features.errors import UsageError
 from features.lookup import Profile, lookup
 from features.online.open import open_store
-from features.record import read_mark
 from features.schema import JOIN_KEY
 from features.similar import Similar, SimilarUsers
 from features.taxonomy import load_taxonomy
@@ -56,7 +56,7 @@ def run_audience(
         settings.history.dir,
         expression,
         datetime.now(UTC),
-        erased=erased_users(settings),
+        counts_from=incarnations(settings),
         nearest=nearest,
         limit=limit,
     )
@@ -96,11 +96,11 @@ def compile_given(
     return compile_expression(text, load_taxonomy(settings.taxonomy), with_similarity=with_similarity)
 
 
-def erased_users(settings: Settings) -> set[str]:
-    """Users whose state is a tombstone now: they may still stand in parquet files and indexes."""
+def incarnations(settings: Settings) -> dict[str, int]:
+    """Users who were erased → the first incarnation that counts: older profiles may still lie in files."""
     store = open_store(settings.feature_repo)
     try:
-        return {user for user, record in store.erased_users() if read_mark(record)[0]}
+        return {e.user_id: e.incarnation if e.readmitted else NEVER for e in erased_users(store)}
     finally:
         store.close()
 
@@ -108,7 +108,7 @@ def erased_users(settings: Settings) -> set[str]:
 def run_refresh(settings: Settings, *, rebuild: bool, as_json: bool, say: Say) -> str:
     """Refresh the index of similar users; gives what to print."""
     users = SimilarUsers(settings.history.dir)
-    done = users.refresh(erased_users(settings), rebuild=rebuild, progress=say)
+    done = users.refresh(incarnations(settings), rebuild=rebuild, progress=say)
     if as_json:
         return json.dumps(asdict(done))
     how = "built" if done.rebuilt else "refreshed"

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from features.group import GroupPortrait, group_portrait
-from pipelines.audience import compile_given, erased_users
+from pipelines.audience import compile_given, incarnations
 from pipelines.lookup import plain
 from pipelines.settings import Settings
 from pipelines.show import by_parent
@@ -22,7 +22,9 @@ from pipelines.show import by_parent
 def show_group(settings: Settings, text: str | None, as_json: bool) -> None:
     """Print the portrait of the users who meet a condition, or of all (None)."""
     expression = compile_given(settings, text)
-    found = group_portrait(settings.history.dir, expression, datetime.now(UTC), erased=erased_users(settings))
+    found = group_portrait(
+        settings.history.dir, expression, datetime.now(UTC), counts_from=incarnations(settings)
+    )
     if as_json:
         print(json.dumps(asdict(found), ensure_ascii=False, allow_nan=False, default=plain))  # noqa: T201
     else:

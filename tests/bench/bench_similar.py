@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from features.similar import SimilarUsers, _add
+from features.similar import SimilarUsers, insert
 from features.similar_files import Generation, Meta, keys_of, new_index, write
 from features.sums import unit
 from tests.bench.population import Population, chunks, measured, percentiles_ms, scale, user_name
@@ -40,7 +40,7 @@ def store(folder: Path, vectors: Vectors, report: dict[str, Any]) -> SimilarUser
     order = np.argsort(keys)
     with measured(report.setdefault("build", {})):
         index = new_index()
-        _add(index, keys[order], vectors[order], lambda _: None)
+        insert(index, keys[order], vectors[order])
         meta = Meta("cd" * 32, "", {})
         held = Generation(
             meta, index, keys[order], pa.array(users).take(pa.array(order)), np.zeros(len(users), int)

@@ -1,4 +1,7 @@
-"""``make bench``: every benchmark in a process of its own, one JSON file of all figures."""
+"""``make bench``: every benchmark in a process of its own, one JSON file of all figures.
+
+``SCALE=1m`` sets how many users ``bench_scale`` and ``bench_similar`` make (default: few).
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ def main() -> int:
     arguments = parser.parse_args()
     found: dict[str, Any] = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "scale": os.environ.get("SCALE", "default"),
         "machine": {
             "cores": os.cpu_count(),
             "processor": platform.machine(),

@@ -83,7 +83,7 @@ def test_age_activity_and_sentiment_are_of_the_group(history: Path) -> None:
 
 
 def test_erased_users_are_not_part_of_anybody(history: Path) -> None:
-    found = portrait(history, 'interest("books") > 0', erased={"ann"})
+    found = portrait(history, 'interest("books") > 0', counts_from={"ann": 1})
     assert (found.users, found.everybody) == (1, 3)
     assert found.languages == []
 

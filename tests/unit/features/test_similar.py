@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from features import similar as module
+from features.audience import NEVER
 from features.compact import compact
 from features.schema import EMBEDDING_DIM
 from features.similar import OtherSpaceError, Refreshed, SimilarUsers
@@ -102,7 +105,7 @@ def test_users_whose_rows_are_gone_or_who_are_erased_are_dropped(
     table = pq.read_table(file)
     pq.write_table(table.slice(2), file.with_name("sorted-new.parquet"))
     file.unlink()
-    done = people.refresh(erased=["user5", "nobody"])
+    done = people.refresh({"user5": NEVER, "nobody": NEVER, "user6": 0})
     assert (done.users, done.dropped) == (37, 3)
     left = names(people, vectors(1)[0], 40)
     assert not {"user0", "user1", "user5"} & set(left)
@@ -115,8 +118,27 @@ def test_users_whose_rows_are_gone_or_who_are_erased_are_dropped(
 def test_an_erased_user_is_never_taken_in(tmp_path: Path) -> None:
     write_profiles(tmp_path, rows_of(vectors(3)))
     users = SimilarUsers(tmp_path)
-    assert users.refresh(erased=["user1"]).users == 2
+    assert users.refresh({"user1": NEVER}).users == 2
     assert vectors(3)[1].tobytes() not in bytes_of(users)
+
+
+def test_only_what_came_after_a_readmission_counts(people: SimilarUsers, tmp_path: Path) -> None:
+    assert people.refresh({"user1": 1}).dropped == 1
+    write_profiles(tmp_path, rows_of(vectors(1, seed=9), first=1, incarnation=1), LATER)
+    assert people.refresh({"user1": 1}).added == 1
+    assert people.refresh({"user1": 1}).users == 40
+
+
+def test_a_full_disk_leaves_the_older_index(people: SimilarUsers, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = bytes_of(people)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SimilarError, match="got No space left on device"):
+        people.remove(["user1"])
+    assert bytes_of(people) == before
+    assert len(SimilarUsers(people.folder.parent)) == 40
 
 
 def test_removing_users_leaves_no_trace_of_them_and_can_be_repeated(people: SimilarUsers) -> None:
