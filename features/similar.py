@@ -228,6 +228,8 @@ def _change(held: Generation | None, rows: News, space: str, counts_from: Mappin
     chosen = chosen[np.argsort(keys[chosen], kind="stable")]
     if (np.diff(keys[chosen]) == 0).any():
         raise _same_key()
+    if held:
+        gone &= ~np.isin(held.keys, keys[chosen])  # readmitted, with a profile since
     return _Change(
         keys[chosen],
         rows.users.take(pa.array(chosen)),

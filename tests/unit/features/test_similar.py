@@ -127,6 +127,8 @@ def test_only_what_came_after_a_readmission_counts(people: SimilarUsers, tmp_pat
     write_profiles(tmp_path, rows_of(vectors(1, seed=9), first=1, incarnation=1), LATER)
     assert people.refresh({"user1": 1}).added == 1
     assert people.refresh({"user1": 1}).users == 40
+    write_profiles(tmp_path, rows_of(vectors(1, seed=8), first=1, incarnation=2), LATER + timedelta(hours=1))
+    assert people.refresh({"user1": 2}) == Refreshed(40, 0, 1, 0, 1, False, SPACE)
 
 
 def test_a_full_disk_leaves_the_older_index(people: SimilarUsers, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,6 +153,13 @@ def test_removing_users_leaves_no_trace_of_them_and_can_be_repeated(people: Simi
     assert [made[i].tobytes() in held for i in (2, 3, 4, 5)] == [True, False, False, False]
     assert b"user4" not in held.replace(b"user40", b"")
     assert len(list(people.folder.iterdir())) == 4  # lock, pointer, and one generation
+
+
+def test_an_index_can_become_empty_and_be_filled_again(people: SimilarUsers, tmp_path: Path) -> None:
+    assert people.remove([f"user{i}" for i in range(40)]) == 40
+    assert people.near(vectors(1)[0], SPACE, 3) == []
+    write_profiles(tmp_path, rows_of(vectors(1, seed=9)), LATER)
+    assert people.refresh().users == 1
 
 
 def test_removing_from_no_index_does_nothing(tmp_path: Path) -> None:
