@@ -8,7 +8,7 @@ held. :mod:`features.report_page` makes the page.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from features.audience import NEVER, NOBODY
 from features.drift import Vectors
 from features.errors import UsageError
 from features.report_drift import DriftTable, measure_content_drift, measure_profile_drift, stack
@@ -91,7 +92,7 @@ def measure_report(
     *,
     since: date | None = None,
     until: date | None = None,
-    erased: Collection[str] = (),
+    counts_from: Mapping[str, int] = NOBODY,
     examples: bool = False,
     now: datetime | None = None,
     progress: Callable[[str], None] = lambda _: None,
@@ -99,8 +100,10 @@ def measure_report(
     """Measure the history in ``directory``: profiles as they were served at the end of ``until``.
 
     ``since``: first day of events shown, and the earlier side of the drift of profiles (default: the
-    middle of what was written). Days are UTC. ``erased``: users to leave out, whether or not the erase
-    has reached the files. ``examples``: name some users of each group.
+    middle of what was written). Days are UTC. ``counts_from``: users who were erased → the first
+    incarnation that counts (NEVER: none), whether or not the erase has reached the files; events of
+    those who are erased now do not count either. ``examples``: name some users of each group.
+
     Raises UsageError for days in the wrong order, SqlError for tables that cannot be read.
     """
     now = now or datetime.now(UTC)
@@ -115,7 +118,9 @@ def measure_report(
     def measure(db: duckdb.DuckDBPyConnection) -> Report:
         db.execute(f"SET memory_limit = '{MEMORY}'")
         db.execute("SET temp_directory = $folder", {"folder": spill})
-        db.register("erased_users", pa.table({JOIN_KEY: pa.array(sorted(erased), pa.string())}))
+        erased = (pa.array(counts_from.keys(), pa.string()), pa.array(counts_from.values(), pa.int64()))
+        db.register("erased_users", pa.table(erased, names=[JOIN_KEY, "counts_from"]))
+        db.execute(f"CREATE TEMP VIEW tombstones AS FROM erased_users WHERE counts_from = {NEVER}")
         return _Measuring(db, now, as_of, start, progress).report(examples)
 
     with tempfile.TemporaryDirectory(prefix="portrait-") as spill:
@@ -129,14 +134,15 @@ def _midnight(day: date) -> datetime:
 _LATEST: Final = """
 CREATE TEMP TABLE latest AS
 SELECT event_timestamp, created, first_event, version, modality_mask, top_category
-FROM profiles_as_of(getvariable('as_of')) ANTI JOIN erased_users USING (user_id)
+FROM profiles_as_of(getvariable('as_of')) LEFT JOIN erased_users USING (user_id)
+WHERE incarnation >= coalesce(counts_from, 0)
 """
 _SAMPLED: Final = """
 CREATE TEMP TABLE sampled AS
 SELECT user_id, version, event_timestamp, sentiment, modality_mask, top_category, languages, tags, aspects,
     event_space, profile_space, embedding
-FROM profiles_as_of(getvariable('as_of')) ANTI JOIN erased_users USING (user_id)
-WHERE hash(user_id) <= getvariable('share_users')
+FROM profiles_as_of(getvariable('as_of')) LEFT JOIN erased_users USING (user_id)
+WHERE hash(user_id) <= getvariable('share_users') AND incarnation >= coalesce(counts_from, 0)
 """
 _COVERAGE: Final = """
 SELECT modality_mask & 7, count(*) FROM latest GROUP BY 1 ORDER BY 2 DESC

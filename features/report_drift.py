@@ -35,13 +35,13 @@ SELECT a.text_embedding, b.text_embedding, a.image_embedding, b.image_embedding,
     a.voice_embedding, b.voice_embedding, a.embedding, b.embedding, a.profile_space = b.profile_space
 FROM (FROM profiles_as_of(getvariable('before')) WHERE hash(user_id) <= getvariable('share_pairs')) a
 JOIN (FROM profiles_as_of(getvariable('as_of')) WHERE hash(user_id) <= getvariable('share_pairs')) b
-USING (user_id) ANTI JOIN erased_users USING (user_id)
-WHERE a.event_space = $space AND b.event_space = $space
+USING (user_id) LEFT JOIN erased_users USING (user_id)
+WHERE a.event_space = $space AND b.event_space = $space AND a.incarnation >= coalesce(counts_from, 0)
 ORDER BY hash(user_id) LIMIT $pairs
 """
 _CONTENT: Final = """
 SELECT modality, event_time >= getvariable('middle') AS late, embedding
-FROM events_unique ANTI JOIN erased_users USING (user_id)
+FROM events_unique ANTI JOIN tombstones USING (user_id)
 WHERE hash(event_id) <= getvariable('share_events') AND kind = 'content' AND event_space = $space
     AND event_time BETWEEN getvariable('start') AND getvariable('as_of')
 """
@@ -73,7 +73,8 @@ def measure_profile_drift(
 def measure_content_drift(db: duckdb.DuckDBPyConnection, space: str, activity: Activity) -> DriftTable:
     """Drift of the events' own vectors from the first half of the period to the second.
 
-    Only vectors of ``space``. ``db`` has the views, ``erased_users`` and the variable ``as_of``.
+    Only vectors of ``space``. ``db`` has the views, ``erased_users``, ``tombstones`` and the variable
+    ``as_of``.
     """
     middle = activity.first + (activity.last - activity.first) / 2
     db.execute("SET VARIABLE start = $value", {"value": activity.first})

@@ -42,7 +42,7 @@ WHERE kind = 'content' AND event_time <= getvariable('as_of') AND event_time >= 
 _COUNTS: Final = """
 WITH counted AS (
     SELECT date_trunc(getvariable('unit'), event_time) AS bin, modality, user_id
-    FROM events_unique ANTI JOIN erased_users USING (user_id)
+    FROM events_unique ANTI JOIN tombstones USING (user_id)
     WHERE hash(user_id) <= getvariable('share_activity') AND kind = 'content'
         AND event_time BETWEEN getvariable('start') AND getvariable('as_of')
 )
@@ -72,7 +72,7 @@ def measure_activity(
 ) -> Activity | None:
     """Activity from ``since`` up to ``as_of``; None: no event.
 
-    ``db`` has the tables ``latest`` and ``erased_users``, and ``as_of`` as a variable too.
+    ``db`` has ``latest`` and ``tombstones``, and ``as_of`` as a variable too.
     """
     earliest = since or datetime(1, 1, 1, tzinfo=as_of.tzinfo)
     first, last, rows = db.execute(_SPAN, {"since": earliest}).fetchall()[0]

@@ -121,7 +121,7 @@ def _run(settings: Settings, sent: int, console: Console) -> None:
 def _rejected() -> dict[str, int]:
     """Rejects of this process by reason."""
     samples = (sample for metric in metrics.REJECTS.collect() for sample in metric.samples)
-    return {s.labels["reason"]: int(s.value) for s in samples if s.name.endswith("_total")}
+    return {s.labels["reason"]: int(s.value) for s in samples if s.name.endswith("_total") and s.value}
 
 
 def _users(settings: Settings) -> list[str]:

@@ -6,6 +6,9 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from features.outcome import Outcome
+from pipelines.records import Reason
+
 RECORDS: Final = Counter("portrait_records", "records read", ["topic"])
 EVENTS: Final = Counter("portrait_events", "events by what the fold did with them", ["outcome"])
 REJECTS: Final = Counter("portrait_rejects", "records rejected", ["reason"])
@@ -42,3 +45,9 @@ SILENCE_SECONDS: Final = Gauge(
     ["topic", "partition"],
 )
 SILENT_PARTITIONS: Final = Gauge("portrait_partitions_silent", "partitions that nobody reads")
+
+# Every kind is there from the start: Prometheus sees no increase in a series that begins above 0.
+for _outcome in Outcome:
+    EVENTS.labels(outcome=_outcome.name.lower())
+for _reason in Reason:
+    REJECTS.labels(reason=_reason)

@@ -6,10 +6,8 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from features.errors import UsageError
 from features.online.open import CONFIG_FILE
-from features.report import measure_report
-from features.report_page import write_page
-from pipelines.audience import erased_users
 from pipelines.settings import Settings
 
 
@@ -25,17 +23,26 @@ def make_report(
     """Write the page to ``out``; a line on what is in it. Days are those of UTC.
 
     Users whom the online store knows as erased are left out; without a feature repo there is no store.
+    Raises UsageError where the libraries of analysts are not installed.
     """
-    erased: set[str] = set()
+    try:
+        from features.report import measure_report
+        from features.report_page import write_page
+        from pipelines.audience import incarnations
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"report: expected the library {error.name}, got none; pip install 'portrait-profiles[analysis]'"
+        ) from error
+    counts_from: dict[str, int] = {}
     if (settings.feature_repo / CONFIG_FILE).is_file():
-        erased = erased_users(settings)
+        counts_from = incarnations(settings)
     else:
         say(f"no feature repo in {settings.feature_repo}: users erased since their files were written count")
     report = measure_report(
         settings.history.dir,
         since=since and since.date(),
         until=until and until.date(),
-        erased=erased,
+        counts_from=counts_from,
         examples=examples,
         progress=say,
     )
