@@ -13,7 +13,6 @@ from apache_beam.transforms.environments import DockerEnvironment
 from features.errors import PortraitError, UsageError
 from pipelines.endless import Starts, endless_pipeline, step_names, stored_starts
 from pipelines.flink_options import job_name, option_names
-from pipelines.panes import Panes
 from pipelines.run import make_output_topics, ready_store
 from pipelines.settings import Settings
 
@@ -47,7 +46,7 @@ def run_dataflow(
     store = ready_store(settings)
     make_output_topics(settings)
     starts = stored_starts(settings, store, REWIND)
-    result: Any = endless_pipeline(settings, options, "DataflowRunner", groups, starts, Panes()).run()
+    result: Any = endless_pipeline(settings, options, "DataflowRunner", groups, starts).run()
     return f"job {result.job_id()} is submitted"
 
 
@@ -73,7 +72,7 @@ def dataflow_proto(
     settings: Settings, options: PipelineOptions, groups: int, starts: Starts | None = None
 ) -> beam_runner_api_pb2.Pipeline:
     """The pipeline as it would be submitted; needs neither network nor Google's libraries."""
-    pipeline = endless_pipeline(settings, options, None, groups, starts or {}, Panes())
+    pipeline = endless_pipeline(settings, options, None, groups, starts or {})
     image = options.view_as(WorkerOptions).sdk_container_image
     environment = (
         DockerEnvironment.from_container_image(image)

@@ -15,7 +15,7 @@ from features.errors import UsageError
 from features.online import ProfileStore, SourcePosition
 from pipelines.graph import build
 from pipelines.kafka.groups import ReadEvents
-from pipelines.panes import Panes
+from pipelines.panes import settled_after_s
 from pipelines.positions import StoredPositions
 from pipelines.run import open_reader, source_topics
 from pipelines.settings import Settings
@@ -24,7 +24,7 @@ Starts = Mapping[SourcePosition, int]
 
 
 def endless_pipeline(
-    settings: Settings, options: PipelineOptions, runner: Any, groups: int, starts: Starts, panes: Panes
+    settings: Settings, options: PipelineOptions, runner: Any, groups: int, starts: Starts
 ) -> beam.Pipeline:
     """The graph over ``groups`` reader groups, ready to be submitted; reaches no broker and no store."""
     settings = with_absolute_paths(settings)
@@ -35,9 +35,10 @@ def endless_pipeline(
         groups,
         starts,
         book=StoredPositions(settings),
-        settled_after_s=panes.settled_after_s,
+        hold_s=settings.endless.hold_s,
+        settled_after_s=settled_after_s(settings.endless),
     )
-    build(pipeline, source, settings, panes)
+    build(pipeline, source, settings, settings.endless)
     return pipeline
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc  # type: ignore[import-untyped]
@@ -20,7 +20,6 @@ from pipelines.flink_options import job_options, value
 from pipelines.flink_rest import ENDED, FlinkError, FlinkRest
 from pipelines.kafka import topics_info
 from pipelines.kafka.liveness import BOOK, Liveness
-from pipelines.panes import Panes
 from pipelines.positions import StoredPositions
 from pipelines.run import make_output_topics, ready_store, source_topics
 from pipelines.settings import Settings
@@ -41,7 +40,6 @@ class JobPlan:
     reader_groups: int | None = None
     restore: str | None = None
     rewind: int = 1_000
-    panes: Panes = field(default_factory=Panes)
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def submit(settings: Settings, plan: JobPlan) -> RunningJob:
     starts = {} if restore else stored_starts(settings, store, plan.rewind)
     groups = plan.reader_groups or int(value(options, "parallelism"))
     runner = PortableRunner()
-    pipeline = endless_pipeline(settings, options, runner, groups, starts, plan.panes)
+    pipeline = endless_pipeline(settings, options, runner, groups, starts)
     steps = step_names(runner.get_proto_pipeline(pipeline, options))
     if restore and not value(options, "allow_non_restored_state"):
         check_steps(settings, restore, steps)

@@ -37,8 +37,8 @@ from features.state import (
 )
 from features.taxonomy import Taxonomy
 from pipelines import metrics
-from pipelines.panes import Panes
-from pipelines.settings import Settings
+from pipelines.panes import fold_panes
+from pipelines.settings import Endless, Settings
 from pipelines.worker import worker
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class ShardByUser(beam.PTransform[Any, Any]):
     Endless input is grouped in ``panes``.
     """
 
-    def __init__(self, shards: int, panes: Panes | None = None) -> None:
+    def __init__(self, shards: int, panes: Endless | None = None) -> None:
         super().__init__()
         self._shards = shards
         self._panes = panes
@@ -71,7 +71,7 @@ class ShardByUser(beam.PTransform[Any, Any]):
             lambda e: (xxhash.xxh3_64_intdigest(e[0].encode()) % shards, tuple(e))
         ).with_output_types(tuple[int, tuple[str, str, str, str, str, bytes]])
         if self._panes is not None:
-            keyed |= "Panes" >> self._panes.of_fold()
+            keyed |= "Panes" >> fold_panes(self._panes)
         return keyed | "GroupByShard" >> beam.GroupByKey()
 
 

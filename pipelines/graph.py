@@ -11,8 +11,7 @@ from pipelines.encode import Encode
 from pipelines.events import ParseEvents
 from pipelines.fold import FoldProfiles, ShardByUser
 from pipelines.media import FetchMedia
-from pipelines.panes import Panes
-from pipelines.settings import Settings
+from pipelines.settings import Endless, Settings
 from pipelines.sinks import WriteChangelog, WriteEvents, WriteProfiles, WriteRejected
 
 
@@ -20,7 +19,7 @@ def build(
     pipeline: beam.Pipeline,
     source: beam.PTransform[Any, Any],
     settings: Settings,
-    panes: Panes | None = None,
+    panes: Endless | None = None,
 ) -> None:
     """Add the graph to ``pipeline``: ``source`` gives :class:`~pipelines.records.Record` elements.
 

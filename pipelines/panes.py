@@ -1,8 +1,11 @@
-"""When an endless graph hands on what it groups: bounded input needs none of this."""
+"""When an endless graph hands on what it groups: panes by processing time. Bounded input needs none of this.
+
+What a pane holds is in the runner's checkpoints until it is handed on. The fold needs no order, so nothing
+waits for a watermark.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
@@ -16,35 +19,22 @@ from apache_beam.transforms.trigger import (
 )
 from apache_beam.transforms.window import GlobalWindows
 
+from pipelines.settings import Endless
 
-@dataclass(frozen=True)
-class Panes:
-    """Panes of an endless job. What they hold is in the runner's checkpoints until it is handed on.
 
-    Processing time alone decides: the fold needs no order, so nothing waits for a watermark.
-    """
+def fold_panes(endless: Endless) -> beam.WindowInto:
+    """The windowing before events are grouped by shard."""
+    return _every(AfterAny(_AfterDelay(endless.pane_s), AfterCount(endless.pane_events)))
 
-    fold_s: float = 1.0
-    """Longest wait of an encoded event for others of its shard."""
-    fold_events: int = 5_000
-    """Events of a shard that do not wait any longer."""
-    history_s: float = 60.0
-    """Longest wait of parquet rows for others of their file."""
-    files: int = 1
-    """Files of each table per ``history_s``: more of them are written by more workers at once."""
 
-    @property
-    def settled_after_s(self) -> float:
-        """Age at which a record's effects have long left every pane: twice the longest way."""
-        return 2 * (self.fold_s + self.history_s)
+def history_panes(endless: Endless) -> beam.WindowInto:
+    """The windowing before parquet rows are grouped by file."""
+    return _every(_AfterDelay(endless.history_s))
 
-    def of_fold(self) -> beam.WindowInto:
-        """The windowing before events are grouped by shard."""
-        return _every(AfterAny(_AfterDelay(self.fold_s), AfterCount(self.fold_events)))
 
-    def of_history(self) -> beam.WindowInto:
-        """The windowing before rows are grouped by file."""
-        return _every(_AfterDelay(self.history_s))
+def settled_after_s(endless: Endless) -> float:
+    """Age at which a record's effects have long left every pane: twice the longest way."""
+    return 2 * (endless.hold_s + endless.pane_s + endless.history_s)
 
 
 class _AfterDelay(AfterProcessingTime):

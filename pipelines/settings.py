@@ -179,6 +179,22 @@ class Rounds:
 
 
 @dataclass(config=_STRICT)
+class Endless:
+    """Endless jobs (Flink, Dataflow): how long what is read waits for company."""
+
+    hold_s: Seconds = 0.5
+    """A reader reads on for so long before it hands over."""
+    pane_s: Seconds = 1.0
+    """Longest wait of an encoded event for others of its shard."""
+    pane_events: Count = 5_000
+    """So many events of a shard do not wait any longer."""
+    history_s: Seconds = 60.0
+    """Longest wait of parquet rows for others of their file."""
+    history_files: Count = 1
+    """Files of each table per ``history_s``: more of them are written by more workers at once."""
+
+
+@dataclass(config=_STRICT)
 class Settings:
     """All of ``portrait.yaml``."""
 
@@ -194,6 +210,7 @@ class Settings:
     history: History = field(default_factory=History)
     outputs: Outputs = field(default_factory=Outputs)
     rounds: Rounds = field(default_factory=Rounds)
+    endless: Endless = field(default_factory=Endless)
 
 
 _ADAPTER: Final = TypeAdapter(Settings)

@@ -25,9 +25,9 @@ from features.history_writer import HistoryWriter, remove_leftovers, write_table
 from features.schema import JOIN_KEY, PROFILE_FIELDS
 from pipelines import metrics
 from pipelines.kafka import Sender, dead_letter
-from pipelines.panes import Panes
+from pipelines.panes import history_panes
 from pipelines.records import Rejected
-from pipelines.settings import Settings, SettingsError
+from pipelines.settings import Endless, Settings, SettingsError
 
 _lock = threading.Lock()
 _writers: dict[str, HistoryWriter] = {}
@@ -55,13 +55,13 @@ class _WriteTable(beam.PTransform[Any, Any]):
     """``pa.RecordBatch`` of one table → parquet.
 
     Bounded rounds: into the buffer of :func:`history_writer`, which the driver flushes. An endless job (with
-    ``panes``) groups the rows of ``panes.history_s`` into ``panes.files`` files; until a file is written its
+    ``panes``) groups the rows of ``history_s`` into ``history_files`` files; until a file is written its
     rows are in the runner's checkpoints, so a crash repeats files and loses none.
     """
 
     _table: Table
 
-    def __init__(self, settings: Settings, panes: Panes | None = None) -> None:
+    def __init__(self, settings: Settings, panes: Endless | None = None) -> None:
         super().__init__()
         self._settings = settings
         self._panes = panes
@@ -69,13 +69,13 @@ class _WriteTable(beam.PTransform[Any, Any]):
     def expand(self, batches: PCollection[pa.RecordBatch]) -> Any:
         if self._panes is None:
             return batches | "Buffer" >> beam.ParDo(_BufferFn(self._table, self._settings))
-        files = self._panes.files
+        files = self._panes.history_files
         packed = batches | "Pack" >> beam.Map(
             lambda batch: (random.randrange(files), batch.serialize().to_pybytes())  # noqa: S311 - no secret
         ).with_output_types(tuple[int, bytes])
         return (
             packed
-            | "Panes" >> self._panes.of_history()
+            | "Panes" >> history_panes(self._panes)
             | "GroupByFile" >> beam.GroupByKey()
             | "WriteFiles" >> beam.ParDo(_WriteFilesFn(self._table, self._settings))
         )

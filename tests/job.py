@@ -219,13 +219,13 @@ def control(kind: str, user: str, number: int) -> pa.Table:
     return pa.Table.from_pylist([row], joined_schema())
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
-    """Look every 50 ms; fails with what was waited for."""
+def wait_until(condition: Callable[[], bool], timeout_s: float, what: str, every_s: float = 0.05) -> None:
+    """Look again and again; fails with what was waited for."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline_s:
             raise AssertionError(f"expected {what} within {timeout_s:g} s")
-        time.sleep(0.05)
+        time.sleep(every_s)
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:

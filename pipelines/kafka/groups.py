@@ -33,8 +33,6 @@ from pipelines.versions import Versions
 
 _LOG = logging.getLogger(__name__)
 
-HOLD_S: Final = 0.5
-"""How long a call reads on before it hands over: output leaves only then."""
 RESUME_AFTER_S: Final = 0.1
 MAX_RECORDS: Final = 2_000
 MAX_BYTES: Final = 16 << 20
@@ -141,6 +139,7 @@ class ReadEvents(beam.PTransform[Any, Any]):
     ``starts`` are the offsets to begin at where the runner has no checkpoint (stored positions, rewound);
     partitions without one follow ``kafka.start``, and those found later begin at their first offset.
     ``book`` mirrors what is settled (``settled_after_s`` after it was read) and tells silent partitions.
+    A call reads on for ``hold_s``: output leaves only then.
     """
 
     def __init__(
@@ -151,10 +150,11 @@ class ReadEvents(beam.PTransform[Any, Any]):
         starts: Mapping[SourcePosition, int] | None = None,
         book: PositionBook | None = None,
         settled_after_s: float = 0.0,
+        hold_s: float = 0.5,
     ) -> None:
         super().__init__()
         self._groups = groups
-        self._fn = ReadGroupFn(kafka, tuple(topics), dict(starts or {}), book, settled_after_s)
+        self._fn = ReadGroupFn(kafka, tuple(topics), dict(starts or {}), book, settled_after_s, hold_s)
 
     def expand(self, begin: Any) -> Any:
         elements = group_elements(self._groups)  # beam.Create would name its steps for lines of Beam's code
@@ -181,6 +181,7 @@ class ReadGroupFn(beam.DoFn):
         starts: Positions,
         book: PositionBook | None = None,
         settled_after_s: float = 0.0,
+        hold_s: float = 0.5,
         open_reader: Callable[[Kafka, Iterable[str], tuple[int, int]], RoundReader] = RoundReader,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -189,6 +190,7 @@ class ReadGroupFn(beam.DoFn):
         self._starts = starts
         self._book = book
         self._settled_after_s = settled_after_s
+        self._hold_s = hold_s
         self._open = open_reader
         self._clock = clock
         self._versions = Versions.here()
@@ -243,7 +245,7 @@ class ReadGroupFn(beam.DoFn):
 
     def _read(self, reader: RoundReader, tracker: Any) -> Generator[Record, None, bool]:
         """Records until the hold or a bound is reached; False where the runner took the rest before."""
-        until_s, count = self._clock() + HOLD_S, 0
+        until_s, count = self._clock() + self._hold_s, 0
         while self._clock() < until_s and count < MAX_RECORDS:
             left_ms = max(1, int((until_s - self._clock()) * 1000))
             for record in reader.poll(MAX_RECORDS - count, MAX_BYTES, left_ms):

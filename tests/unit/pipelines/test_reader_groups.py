@@ -127,7 +127,7 @@ class Finalizer:
 def reading(
     log: Log, starts: Any = None, book: PositionBook | None = None, after_s: float = 0.0, **settings: Any
 ) -> ReadGroupFn:
-    return ReadGroupFn(Kafka(**settings), ("reviews",), starts or {}, book, after_s, log.open, log.clock)  # type: ignore[arg-type]
+    return ReadGroupFn(Kafka(**settings), ("reviews",), starts or {}, book, after_s, 0.5, log.open, log.clock)  # type: ignore[arg-type]
 
 
 def call(log: Log, restriction: GroupPositions, starts: Any = None, **settings: Any) -> tuple[list[int], Any]:

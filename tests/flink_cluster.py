@@ -1,0 +1,113 @@
+"""A real Flink cluster for tests (``infra/flink``) on free loopback ports, and jobs as users run them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.job import Job, wait_until
+from tests.kafka_server import free_ports
+
+_SCRIPT = Path(__file__).parent.parent / "infra" / "flink" / "flink.py"
+
+
+def _load_script() -> Any:
+    spec = importlib.util.spec_from_file_location("portrait_infra_flink", _SCRIPT)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"cannot load {_SCRIPT}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+cluster_script = _load_script()
+
+
+def require_flink() -> None:
+    """Without Java and Maven the test is skipped, in CI it fails; either way with the line that helps."""
+    if missing := cluster_script.missing_programs():
+        message = f"{' and '.join(missing)} missing; run: {cluster_script.INSTALL}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+
+
+@dataclass(frozen=True)
+class FlinkJobs:
+    """Jobs of one project on one cluster."""
+
+    cluster: Any
+    job: Job
+
+    def options(self) -> tuple[str, ...]:
+        """What leads ``portrait run`` to this cluster."""
+        cluster = self.cluster
+        return (
+            "--flink-rest", cluster.rest, f"--job_endpoint={cluster.job_endpoint}",
+            f"--environment_config={cluster.worker_pool}",
+        )  # fmt: skip
+
+    def start(self, *arguments: str) -> str:
+        """Submit, detached; the job's id. All partitions are read when this returns."""
+        told = self.job.run("run", "--runner", "flink", "--detach", *self.options(), *arguments)
+        return told.stdout.split()[1].rstrip(":")
+
+    def stop(self, *arguments: str) -> str:
+        return self.job.run("stop", "--flink-rest", self.cluster.rest, *arguments).stdout
+
+    def listed(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(
+            self.job.run("jobs", "--json", "--flink-rest", self.cluster.rest).stdout
+        )
+        return found
+
+    def workers(self) -> list[psutil.Process]:
+        """The Python workers that run now."""
+        return psutil.Process(self.cluster.pid("workerpool")).children()
+
+    def kill_a_worker(self) -> None:
+        """kill -9."""
+        self.workers()[0].send_signal(signal.SIGKILL)
+
+    def settle(self, timeout_s: float) -> None:
+        """Wait until everything that was sent is stored and in parquet, or rejected."""
+        identities = len(self.job.sent.identities())
+
+        def settled() -> bool:
+            found = self.job.audit()
+            return found.applied + found.rejected == identities and not (found.not_in_parquet or found.loss)
+
+        wait_until(settled, timeout_s, "everything that was sent to arrive", every_s=1.0)
+
+
+@contextmanager
+def running_flink(folder: Path, task_managers: int = 2, slots: int = 2) -> Iterator[Any]:
+    """A cluster that ends with the block, with everything it started."""
+    require_flink()
+    ports = cluster_script.Ports(*free_ports(6))
+    cluster = cluster_script.Cluster(folder, ports, task_managers, slots)
+    cluster.start()
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def bytes_under(folders: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
+    """Every file below these folders."""
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                yield path, path.read_bytes()

@@ -1,0 +1,105 @@
+"""A short life of a job on a real Flink: start, mixed content, a killed worker, savepoint; all arrives."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.flink_cluster import FlinkJobs, bytes_under, running_flink
+from tests.job import make_job, real_events, wait_until
+from tests.kafka_server import SASL_PASSWORD, SASL_USER, KafkaServer
+from tests.redis_server import RedisServer
+
+pytestmark = [pytest.mark.integration, pytest.mark.data, pytest.mark.timeout(400)]
+
+FEW_SECONDS = 8
+
+
+@pytest.fixture(scope="module")
+def ended(
+    tmp_path_factory: pytest.TempPathFactory, kafka_server: KafkaServer, redis_server: RedisServer
+) -> FlinkJobs:
+    """A job that read over 2,000 messages, lost a worker to kill -9 between them, ended in a savepoint."""
+    folder = tmp_path_factory.mktemp("flink")
+    for name, text in (("user", SASL_USER), ("password", SASL_PASSWORD)):
+        (folder / name).write_text(text)
+    login = {
+        "kafka.bootstrap_servers": list(kafka_server.sasl_servers),
+        "kafka.security.protocol": "SASL_PLAINTEXT",
+        "kafka.security.sasl_mechanism": "PLAIN",
+        "kafka.security.sasl_username": f"file:{folder / 'user'}",
+        "kafka.security.sasl_password": f"file:{folder / 'password'}",
+    }
+    job = make_job(
+        folder / "job",
+        kafka_server,
+        redis=redis_server.connection_string,
+        **login,
+        **{"endless.history_s": FEW_SECONDS},
+    )
+    events = real_events(95)
+    with ThreadPoolExecutor(1) as aside, running_flink(folder / "cluster", task_managers=1) as cluster:
+        produced = aside.submit(job.produce, events.slice(0, 600))
+        jobs = FlinkJobs(cluster, job)
+        jobs.start()
+        produced.result()
+        wait_until(lambda: job.stored_profiles() > 0, 60, "a first profile")
+        job.produce(events.slice(600))
+        jobs.kill_a_worker()
+        jobs.settle(90)
+        listed = jobs.listed()
+        (folder / "jobs.json").write_text(json.dumps(listed))
+        (folder / "stopped.txt").write_text(jobs.stop("--savepoint"))
+    return jobs
+
+
+def test_a_killed_worker_loses_and_doubles_nothing(ended: FlinkJobs) -> None:
+    found = ended.job.audit()
+    assert found.clean, found.notes[:10]
+    assert found.sent > 2000
+    assert found.applied + found.rejected == found.identities
+
+
+def test_parquet_comes_in_few_whole_files(ended: FlinkJobs) -> None:
+    history = ended.job.settings.history.dir
+    files = list(history.rglob("*.parquet"))
+    rows = sum(pq.ParquetFile(file).metadata.num_rows for file in files)
+    assert rows / len(files) > 100
+    assert not list(history.rglob("*.tmp"))
+
+
+def test_the_job_list_says_that_every_partition_is_read(ended: FlinkJobs) -> None:
+    (job,) = (told := _told(ended))["jobs"]
+    assert told["unread_partitions"] == {}
+    assert job["state"] == "RUNNING"
+    assert job["checkpoints"] > 0
+
+
+def test_the_savepoint_is_named_for_a_restore(ended: FlinkJobs) -> None:
+    (record,) = (ended.job.folder / "jobs").glob("*.json")
+    savepoint = json.loads(record.read_text())["savepoint"]
+    assert f"--restore {savepoint}" in (ended.cluster.folder.parent / "stopped.txt").read_text()
+    assert Path(savepoint.removeprefix("file:"), "_metadata").is_file()
+
+
+def test_no_checkpoint_log_or_record_holds_the_password(ended: FlinkJobs) -> None:
+    folders = [ended.cluster.folder / name for name in ("checkpoints", "savepoints", "log")]
+    files = dict(bytes_under([*folders, ended.job.folder / "jobs"]))
+    assert [path for path, data in files.items() if SASL_PASSWORD.encode() in data] == []
+    assert any(b"reviews" in data or b"topic-" in data for data in files.values())
+
+
+def test_the_clusters_processes_are_gone(ended: FlinkJobs) -> None:
+    assert [name for name in ended.cluster.names() if ended.cluster.pid(name)] == []
+    assert not list(ended.cluster.folder.glob("*.pid"))
+
+
+def _told(ended: FlinkJobs) -> dict[str, list[dict[str, object]]]:
+    found: dict[str, list[dict[str, object]]] = json.loads(
+        (ended.cluster.folder.parent / "jobs.json").read_text()
+    )
+    return found
