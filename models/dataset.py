@@ -157,6 +157,7 @@ class VoicePart(_Strict):
     speaker: str
     role: Literal["words", "other", "judge"] = "words"
     dataset: str = ""
+    speaker_prefix: str = ""
     word: str | None = None
     lang: str | None = None
     order: str | None = None
@@ -178,6 +179,22 @@ class VoicePart(_Strict):
         """Columns to read."""
         named = (self.audio, self.speaker, self.word, self.lang, self.order, self.emotion)
         return {c for c in named if c}
+
+    def word_of(self, row: Row) -> str:
+        """The word of a clip; only parts of words have it."""
+        return str(row[self.word]) if self.word else ""
+
+    def lang_of(self, row: Row) -> str:
+        """The language of its word."""
+        return str(row[self.lang]) if self.lang else ""
+
+    def place_of(self, row: Row) -> tuple[Any, str]:
+        """What orders its word among the others."""
+        return (row[self.order] if self.order else 0, self.word_of(row))
+
+    def emotion_of(self, row: Row) -> str:
+        """The emotion of a clip, empty where none is named."""
+        return str(row[self.emotion] or "") if self.emotion else ""
 
 
 class EventColumns(_Strict):

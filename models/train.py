@@ -1,29 +1,44 @@
-"""Train what ships: ``portrait train --data DIR [--only text|image|voice|fusion] [--out DIR]``.
+"""Train what ships, or a variant of it: ``portrait train --data DIR [--only PART] [--variant NAME]``.
 
 Fixed seeds and one CPU thread (the shipped weights were made so): one machine gives the same bytes again.
+An interrupted training goes on after its last whole epoch when it is asked for again.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from features.errors import UsageError
 from features.taxonomy import Taxonomy, load_taxonomy
 from models import checkpoint
-from models.registry import LOADERS, load_encoder
+from models.dataset import dataset_taxonomy
+from models.registry import LOADERS, load_encoder, resolve_device
 
 Progress = Callable[[str], None]
 
 TRAINABLE: Final = ("text", "image", "voice", "fusion")
 """In the order that a full training takes: fusion reads what the encoders say."""
 THREADS: Final = 1
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What may be chosen beside the part: each has a default that ships."""
+
+    variant: str | None = None
+    epochs: int | None = None
+    device: str = "auto"
+    emotion: bool = False
+    """Train the emotion head of the voice encoder: a sensitive inference, off by default."""
 
 
 class TrainingError(UsageError):
@@ -35,20 +50,24 @@ def train(
     only: str | None = None,
     out_dir: str | Path | None = None,
     progress: Progress = print,
+    choice: Choice = Choice(),
 ) -> dict[str, dict[str, Any]]:
     """Train one part (``only``) or all, and write ``<part>.safetensors`` to ``out_dir`` (default: shipped).
 
-    Returns part → figures on its untouched test split, which the weights also hold. ``fusion`` reads the
-    encoders in ``out_dir``, or the shipped ones where they are not there.
+    Returns part → figures on its untouched test split, which the weights also hold. ``image`` reads the
+    text encoder, ``fusion`` all encoders in ``out_dir``, or the shipped ones where they are not there.
 
-    Raises TrainingError for a folder that is not there or an unknown part, DatasetError and
-    CheckpointError for what lies in them.
+    Raises TrainingError for a folder that is not there, an unknown part or variant; DatasetError,
+    TaxonomyError and CheckpointError for what lies in them; DeviceError.
     """
     data, out = Path(data_dir), Path(out_dir or checkpoint.WEIGHTS_DIR)
     if not data.is_dir():
         raise TrainingError(f"train: {data}: expected a folder of training data, got none; check --data")
     if only is not None and only not in TRAINABLE:
         raise TrainingError(f"train: expected one of {list(TRAINABLE)}, got {only!r}; correct --only")
+    _check_choice(only, choice)
+    parts = [part for part in TRAINABLE if only in (None, part)]
+    taxonomy = dataset_taxonomy(data)
     out.mkdir(parents=True, exist_ok=True)
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)
@@ -57,14 +76,46 @@ def train(
     logging.getLogger("models").setLevel(logging.INFO)
     try:
         figures = {}
-        for part in TRAINABLE:
-            if only in (None, part):
-                figures[part] = _train_part(part, data, out, progress)
-                progress(f"{part}: on its test split {json.dumps(figures[part], ensure_ascii=False)}")
+        for part in parts:
+            progress(f"{part}: training on {data}")
+            figures[part] = _TRAINERS[part](data, out, taxonomy, choice, progress)
+            progress(f"{part}: on its test split {json.dumps(figures[part], ensure_ascii=False)}")
         return figures
     finally:
         logging.getLogger("models").removeHandler(told)
         torch.set_num_threads(before)
+
+
+def variants_of(part: str) -> list[str]:
+    """Names that ``--variant`` takes for a part, the default first."""
+    if part == "text":
+        from models.train_text import DEFAULT_VARIANT, VARIANTS
+
+        names, default = list(VARIANTS), DEFAULT_VARIANT
+    elif part == "image":
+        from models import train_image
+
+        names, default = list(train_image.VARIANTS), train_image.DEFAULT_VARIANT
+    elif part == "voice":
+        from models import train_voice
+
+        names, default = list(train_voice.VARIANTS), train_voice.DEFAULT_VARIANT
+    else:
+        return []
+    return [default, *(name for name in names if name != default)]
+
+
+def _check_choice(only: str | None, choice: Choice) -> None:
+    """Raises TrainingError for what cannot be combined."""
+    if choice.variant is not None:
+        known = variants_of(only or "")
+        if only is None or choice.variant not in known:
+            raise TrainingError(
+                f"train: expected a variant of one encoder ({only or 'none named'}: {known}), "
+                f"got {choice.variant!r}; correct --only and --variant"
+            )
+    if choice.emotion and only not in (None, "voice"):
+        raise TrainingError(f"train: expected --emotion with the voice encoder, got {only}; correct --only")
 
 
 class _Told(logging.Handler):
@@ -78,31 +129,79 @@ class _Told(logging.Handler):
         self._progress(record.getMessage())
 
 
-def _train_part(part: str, data: Path, out: Path, progress: Progress) -> dict[str, Any]:
-    target, taxonomy = out / f"{part}.safetensors", load_taxonomy()
-    progress(f"{part}: training on {data}")
-    if part == "text":
-        from models.train_text import train_text
+def _train_text(
+    data: Path, out: Path, taxonomy: Taxonomy, choice: Choice, progress: Progress
+) -> dict[str, Any]:
+    from models.train_text import DEFAULT_VARIANT, VARIANTS, train_text
 
-        return train_text(data, target, taxonomy, progress)
-    if part == "image":
-        from models.train_image import train_image
+    recipe = VARIANTS[choice.variant or DEFAULT_VARIANT]
+    recipe = recipe._replace(epochs=choice.epochs or recipe.epochs)
+    target = out / "text.safetensors"
+    return train_text(data, target, taxonomy, progress, recipe=recipe, device=resolve_device(choice.device))
 
-        return train_image(data, target)
-    if part == "voice":
-        from models.train_voice import train_voice
 
-        return train_voice(data, target)
+def _train_image(
+    data: Path, out: Path, taxonomy: Taxonomy, choice: Choice, progress: Progress
+) -> dict[str, Any]:
+    from models.encoder import TextContent
+    from models.train_image import DEFAULT_VARIANT, train_image
+
+    reader = load_encoder("text", _mine(out, "text"))
+
+    def embed(titles: Sequence[str]) -> npt.NDArray[np.float32]:
+        return reader.encode([reader.decode(TextContent(title or "-")) for title in titles]).embedding
+
+    return train_image(
+        data,
+        out / "image.safetensors",
+        choice.epochs,
+        device=resolve_device(choice.device),
+        variant=choice.variant or DEFAULT_VARIANT,
+        titles=embed,
+        taxonomy=taxonomy,
+    )
+
+
+def _train_voice(
+    data: Path, out: Path, taxonomy: Taxonomy, choice: Choice, progress: Progress
+) -> dict[str, Any]:
+    from models.train_voice import DEFAULT_VARIANT, EPOCHS, train_voice
+
+    return train_voice(
+        data,
+        out / "voice.safetensors",
+        choice.epochs or EPOCHS,
+        device=resolve_device(choice.device),
+        variant=choice.variant or DEFAULT_VARIANT,
+        emotion=choice.emotion,
+    )
+
+
+def _train_fusion(
+    data: Path, out: Path, taxonomy: Taxonomy, choice: Choice, progress: Progress
+) -> dict[str, Any]:
     from models.train_fusion import train_fusion
 
     taxonomy = with_words(data, taxonomy)
-    encoders = {}
-    for modality in LOADERS:
-        mine = out / f"{modality}.safetensors"
-        encoders[modality] = load_encoder(
-            modality, mine if mine.is_file() else None, words=taxonomy.words, taxonomy=taxonomy
-        )
-    return train_fusion(data, target, encoders, taxonomy, progress)
+    encoders = {
+        modality: load_encoder(modality, _mine(out, modality), words=taxonomy.words, taxonomy=taxonomy)
+        for modality in LOADERS
+    }
+    return train_fusion(data, out / "fusion.safetensors", encoders, taxonomy, progress)
+
+
+_TRAINERS: Final[Mapping[str, Callable[[Path, Path, Taxonomy, Choice, Progress], dict[str, Any]]]] = {
+    "text": _train_text,
+    "image": _train_image,
+    "voice": _train_voice,
+    "fusion": _train_fusion,
+}
+
+
+def _mine(out: Path, modality: str) -> Path | None:
+    """The encoder trained into the same folder, None for the shipped one."""
+    file = out / f"{modality}.safetensors"
+    return file if file.is_file() else None
 
 
 def with_words(data: Path, taxonomy: Taxonomy) -> Taxonomy:

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from features.taxonomy import Taxonomy
 from models import checkpoint
 from models.averaging import as_shipped, blend
 from models.calibration import calibration_error, fit_temperature, fit_threshold, macro_f1
@@ -66,6 +67,7 @@ def train_image(
     images: ImageSet | None = None,
     variant: str = DEFAULT_VARIANT,
     titles: EmbedTitles | None = None,
+    taxonomy: Taxonomy | None = None,
 ) -> dict[str, Any]:
     """Train, calibrate on the development split, judge on the test split, write ``out``; → figures.
 
@@ -74,7 +76,7 @@ def train_image(
     """
     torch.manual_seed(seed)
     recipe = VARIANTS[variant]
-    images = images or load_images(data, limit=limit, side_px=recipe.side_px)
+    images = images or load_images(data, taxonomy, limit, side_px=recipe.side_px)
     side_px, epochs = images.pixels.shape[1], epochs or recipe.epochs
     network = ResNet({h: len(names) for h, names in images.names.items()}, recipe.widths, side_px).to(device)
     average, resume = _fit(network, images, TitleTargets(images.titles, titles), epochs, seed, device, out)

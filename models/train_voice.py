@@ -6,12 +6,12 @@ import argparse
 import copy
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,40 +21,67 @@ from models.averaging import as_shipped, blend
 from models.calibration import calibration_error, fit_temperature, fit_threshold, macro_f1
 from models.encoder import OTHER
 from models.heads import Head, heads_from_config
+from models.resume import Resume
 from models.training_command import run
-from models.voice import FRAME_STEP, VoiceNetwork, config_of, frame_mask, standardise
-from models.voice_data import Mel, MelOf, VoiceSet, load_voices, pad_mels
-from models.voice_decode import decode_voice
+from models.voice import config_of, load_network, network_of
+from models.voice_data import NO_LABEL, Heard, MelOf, VoiceSet, judged_clips, load_voices
+from models.voice_mel import FRAME_STEP, frame_mask, standardise
+from models.voice_network import VoiceNetwork
 
 log = logging.getLogger(__name__)
 
+EPOCHS: Final = 12
 BATCH: Final = 48
 KEPT_ACCURACY: Final = 0.97
 """The word head abstains below the score at which 97 % of what it says on development sounds is right."""
 
 
+VARIANTS: Final[Mapping[str, str]] = {
+    "gru": "voice-gru",
+    "cnn": "voice-cnn",
+    "transformer": "voice-transformer",
+}
+"""Variant → architecture."""
+DEFAULT_VARIANT: Final = "gru"
+
+
 def train_voice(
     data: Path,
     out: Path,
-    epochs: int = 12,
+    epochs: int = EPOCHS,
     seed: int = 0,
     device: str = "cpu",
     voices: VoiceSet | None = None,
+    variant: str = DEFAULT_VARIANT,
+    emotion: bool = False,
 ) -> dict[str, Any]:
     """Train, calibrate on the development speakers, judge on the test speakers, write ``out``; → figures.
 
     ``voices`` are used instead of those of ``data`` where given: other clips, or split otherwise.
+    ``emotion`` adds that head, a sensitive inference, where the dataset names its column.
     """
     torch.manual_seed(seed)
-    voices = voices or load_voices(data, seed=seed)
-    network = as_shipped(_fit(VoiceNetwork(len(voices.words)).to(device), voices, epochs, seed, device))
-    head = _calibrate(network, voices)
-    figures = judge(network, head, voices, data) | {"epochs": epochs, "seed": seed}
-    checkpoint.save(out, network.state_dict(), config_of({"word": head.to_config()}, voices.langs, figures))
+    voices = voices or load_voices(data, seed=seed, emotion=emotion)
+    untrained = {"word": Head(voices.words)} | _emotion_head(voices)
+    architecture = VARIANTS[variant]
+    bare = config_of({n: h.to_config() for n, h in untrained.items()}, voices.langs, {}, architecture)
+    network, resume = _fit(network_of(bare, out.parent).to(device), voices, epochs, seed, device, out)
+    network = as_shipped(network)
+    heads = _calibrate(network, voices)
+    figures = judge(network, heads, voices, data) | {"epochs": epochs, "seed": seed}
+    config = bare | {"heads": {n: h.to_config() for n, h in heads.items()}, "figures": figures}
+    checkpoint.save(out, network.state_dict(), config)
+    resume.forget()
     return figures
 
 
-def _fit(network: VoiceNetwork, voices: VoiceSet, epochs: int, seed: int, device: str) -> VoiceNetwork:
+def _emotion_head(voices: VoiceSet) -> dict[str, Head]:
+    return {"emotion": Head(voices.emotion_names)} if voices.emotion_names else {}
+
+
+def _fit(
+    network: VoiceNetwork, voices: VoiceSet, epochs: int, seed: int, device: str, out: Path
+) -> tuple[VoiceNetwork, Resume]:
     """AdamW, one cycle of the learning rate, running average of the weights (returned)."""
     rng = np.random.default_rng(seed)
     places = voices.where("train")
@@ -64,14 +91,19 @@ def _fit(network: VoiceNetwork, voices: VoiceSet, epochs: int, seed: int, device
         optimiser, 4e-3, total_steps=max(epochs * steps, 20), pct_start=0.2
     )
     average = copy.deepcopy(network)
-    for epoch in range(epochs):
+    what = {"voice": type(network).__name__, "clips": len(voices.labels), "epochs": epochs, "seed": seed}
+    what |= {"heads": network.head_names}
+    resume = Resume(out, what, {"network": network, "average": average}, optimiser, cycle, rng)
+    for epoch in range(resume.restore(), epochs):
         start, total = time.monotonic(), 0.0
         network.train()
         for step, batch in enumerate(_batches(voices, rng.permutation(places), rng)):
-            mels = [voices.variants[i][rng.integers(len(voices.variants[i]))] for i in batch]
-            mel, counts = _augment(*(x.to(device) for x in pad_mels(mels)))
-            wanted = torch.from_numpy(voices.labels[batch]).to(device)
-            loss = F.cross_entropy(network(mel, counts), wanted, label_smoothing=0.1)
+            heard = [voices.variants[i][rng.integers(len(voices.variants[i]))] for i in batch]
+            x, counts = (t.to(device) for t in network.gather(heard))
+            if x.dim() == 3:  # log-mels; the features of a frozen model stay as they are
+                x, counts = _augment(x, counts)
+            with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+                loss = _loss(network(x, counts), voices, batch)
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
@@ -80,10 +112,21 @@ def _fit(network: VoiceNetwork, voices: VoiceSet, epochs: int, seed: int, device
             total += float(loss.detach())
             blend(average, network, epoch * steps + step, keep=0.995)
         dev = _accuracy(logits_of(average.eval(), voices, voices.where("dev", "words")), voices, "dev")
+        resume.store(epoch + 1)
         log.info(
             "epoch %d loss %.3f dev %.4f %.0f s", epoch + 1, total / steps, dev, time.monotonic() - start
         )
-    return average
+    return average, resume
+
+
+def _loss(logits: Mapping[str, Tensor], voices: VoiceSet, batch: npt.NDArray[np.intp]) -> Tensor:
+    device = logits["word"].device
+    wanted = torch.from_numpy(voices.labels[batch]).to(device)
+    loss = F.cross_entropy(logits["word"], wanted, label_smoothing=0.1)
+    felt = torch.from_numpy(voices.emotions[batch]).to(device)
+    if "emotion" in logits and bool((felt != NO_LABEL).any()):
+        return loss + F.cross_entropy(logits["emotion"], felt, ignore_index=NO_LABEL, label_smoothing=0.1)
+    return loss
 
 
 def _batches(
@@ -128,22 +171,21 @@ def _augment(mel: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def logits_of(
-    network: VoiceNetwork, voices: VoiceSet, places: npt.NDArray[np.intp]
+    network: VoiceNetwork, voices: VoiceSet, places: npt.NDArray[np.intp], head: str = "word"
 ) -> npt.NDArray[np.float32]:
-    """[n, words] of the undisturbed clips at ``places``."""
-    return _logits(network, [voices.variants[i][0] for i in places])
+    """[n, labels] of the undisturbed clips at ``places``."""
+    return _logits(network, [voices.variants[i][0] for i in places], head)
 
 
-def _logits(network: VoiceNetwork, mels: list[Mel]) -> npt.NDArray[np.float32]:
-    device = next(network.parameters()).device
-    if not mels:
-        return np.zeros((0, network.word.out_features), np.float32)
-    parts = []
+def _logits(network: VoiceNetwork, heard: Sequence[Heard], head: str = "word") -> npt.NDArray[np.float32]:
+    layer = network.get_submodule(head)
+    weight = next(layer.parameters())
+    parts = [np.zeros((0, len(weight)), np.float32)]
     with torch.inference_mode():
-        for start in range(0, len(mels), 64):
-            mel, counts = pad_mels(mels[start : start + 64])
-            parts.append(network(mel.to(device), counts.to(device)).cpu())
-    return torch.cat(parts).numpy()
+        for start in range(0, len(heard), 64):
+            x, counts = network.gather(heard[start : start + 64])
+            parts.append(network(x.to(weight.device), counts.to(weight.device))[head].cpu().numpy())
+    return np.concatenate(parts)
 
 
 def _accuracy(logits: npt.NDArray[np.float32], voices: VoiceSet, split: Any) -> float:
@@ -151,33 +193,46 @@ def _accuracy(logits: npt.NDArray[np.float32], voices: VoiceSet, split: Any) -> 
     return float(right.mean()) if len(right) else float("nan")
 
 
-def _calibrate(network: VoiceNetwork, voices: VoiceSet) -> Head:
+def _calibrate(network: VoiceNetwork, voices: VoiceSet) -> dict[str, Head]:
     places = voices.where("dev")
     logits, wanted = logits_of(network, voices, places), voices.labels[places]
     head = Head(voices.words, fit_temperature(logits, wanted))
     threshold = fit_threshold(head.probabilities(logits), wanted, KEPT_ACCURACY, 0.8)
-    return Head(head.labels, head.temperature, max(threshold, 0.5))
+    heads = {"word": Head(head.labels, head.temperature, max(threshold, 0.5))}
+    for name, head in _emotion_head(voices).items():
+        mine = places[voices.emotions[places] != NO_LABEL]
+        logits = logits_of(network, voices, mine, name)
+        heads[name] = Head(head.labels, fit_temperature(logits, voices.emotions[mine]), 0.5)
+    return heads
 
 
-def judge(network: VoiceNetwork, head: Head, voices: VoiceSet, data: Path) -> dict[str, Any]:
+def judge(network: VoiceNetwork, heads: Mapping[str, Head], voices: VoiceSet, data: Path) -> dict[str, Any]:
     """Figures on unseen speakers, and how often the head rightly abstains on what is no word of its own.
 
-    The spoken digits are of another recording set that no training saw.
+    Parts of the role ``judge`` are of recording sets that no training saw.
     """
     figures: dict[str, Any] = {}
     places = voices.where("test", "words")
     if len(places):
         logits, wanted = logits_of(network, voices, places), voices.labels[places]
-        figures["words"] = _judge_words(head, logits, wanted, voices.speakers[places])
-    for source in ("commands", "sentences", "noise", "reversed"):
+        figures["words"] = _judge_words(heads["word"], logits, wanted, voices.speakers[places])
+    for source in dict.fromkeys(s for s in voices.sources.tolist() if s != "words"):
         places = voices.where("test", source)
         if len(places):
-            figures[f"{source}/abstains"] = _abstains(head, logits_of(network, voices, places))
-    mel = MelOf()
-    digits = [
-        mel(decode_voice(b)) for b in pq.read_table(data / "aud_fsdd_8k_120.parquet")["wav"].to_pylist()
-    ]
-    figures["digits/abstains"] = _abstains(head, _logits(network, digits))
+            figures[f"{source}/abstains"] = _abstains(heads["word"], logits_of(network, voices, places))
+    for source, heard in judged_clips(data, MelOf()).items():
+        figures[f"{source}/abstains"] = _abstains(heads["word"], _logits(network, heard))
+    places = voices.where("test")
+    places = places[voices.emotions[places] != NO_LABEL]
+    if "emotion" in heads and len(places):
+        p = heads["emotion"].probabilities(logits_of(network, voices, places, "emotion"))
+        wanted = voices.emotions[places]
+        figures["emotion"] = {
+            "n": len(places),
+            "accuracy": round(float((p.argmax(1) == wanted).mean()), 4),
+            "macro_f1": round(macro_f1(p.argmax(1), wanted), 4),
+            "calibration_error": round(calibration_error(p, wanted), 4),
+        }
     return figures
 
 
@@ -211,12 +266,11 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
-    state, config = checkpoint.load(options.weights, architecture="voice-")
-    head = heads_from_config(config)["word"]
-    network = VoiceNetwork(len(head.labels), config["widths"], config["hidden"]).eval()
-    network.load_state_dict(checkpoint.full_precision(state))
-    return judge(network, head, load_voices(options.data, copies=0), options.data)
+    network, config, _ = load_network(options.weights)
+    heads = heads_from_config(config)
+    voices = load_voices(options.data, copies=0, emotion="emotion" in heads)
+    return judge(network.eval(), heads, voices, options.data)
 
 
 if __name__ == "__main__":
-    run(__doc__, "voice", 12, _train, _evaluate)
+    run(__doc__, "voice", EPOCHS, _train, _evaluate)

@@ -6,36 +6,56 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 import soxr
 import torch
 
+from models.dataset import DatasetError, Row, VoicePart, parts_of, read_rows
 from models.encoder import OTHER
 from models.splits import Split, split_of
-from models.voice import FRAME_STEP, MELS, LogMel, pad_waves
 from models.voice_decode import MAX_SAMPLE_S, MIN_SAMPLE_S, RATE_HZ, Wave, condition, decode_voice
+from models.voice_mel import LogMel, pad_waves
 
-TEST_SPEAKERS: Final = 5
-DEV_SPEAKERS: Final = 3
+NO_LABEL: Final = -100
+"""A head has nothing to learn from this clip (``ignore_index`` of torch's cross entropy)."""
+TEST_SHARE: Final = 5 / 26
+DEV_SHARE: Final = 3 / 26
 _MAJOR: Final = (0, 2, 4, 5, 7, 9, 11, 12, 14, 16, 19, 24)  # semitones
 Mel = npt.NDArray[np.float32]
 
 
+Heard = npt.NDArray[np.float32]
+"""What a network takes of a clip: log-mels [MELS, frames], or the features of a frozen model."""
+Hear = Callable[[Wave], Heard]
+
+
+class _Sound(NamedTuple):
+    """One clip before it is heard."""
+
+    wave: Wave
+    label: int
+    speaker: str
+    source: str
+    split: Split
+    emotion: str = ""
+
+
 @dataclass(frozen=True)
 class VoiceSet:
-    """n sounds. ``variants[i]`` holds log-mels [MELS, frames]: the clip itself, then disturbed copies."""
+    """n sounds. ``variants[i]`` holds what is heard of the clip itself, then of disturbed copies."""
 
-    variants: list[list[Mel]]
+    variants: list[list[Heard]]
     labels: npt.NDArray[np.int64]  # [n] place in words; the last one is other
     words: tuple[str, ...]
     langs: dict[str, str]
     speakers: npt.NDArray[np.str_]  # [n], empty where there is none
-    sources: npt.NDArray[np.str_]  # [n] words, commands, sentences, noise, reversed
+    sources: npt.NDArray[np.str_]  # [n] words, reversed, noise, and the names of other parts
     split: npt.NDArray[np.str_]  # [n]
+    emotions: npt.NDArray[np.int64]  # [n] place in emotion_names, or NO_LABEL
+    emotion_names: tuple[str, ...] = ()
 
     def where(self, split: Split, source: str | None = None) -> npt.NDArray[np.intp]:
         """Places of the sounds of a split (and a source)."""
@@ -44,46 +64,76 @@ class VoiceSet:
 
 
 def load_voices(
-    data: Path, copies: int = 2, seed: int = 0, split: Callable[[str], Split] | None = None
+    data: Path,
+    copies: int = 2,
+    seed: int = 0,
+    split: Callable[[str], Split] | None = None,
+    emotion: bool = False,
+    hear: Hear | None = None,
 ) -> VoiceSet:
-    """Read ``aud_*.parquet`` of ``data``; the digits stay unread. ``split`` maps speakers of words.
+    """Read the clips of ``dataset.yaml``; those of the role ``judge`` stay unread.
 
-    Training clips get ``copies`` disturbed variants (speed and pitch, noise), made before denoising, as
-    in life. Negatives: other words, sentences, words played backwards, noise and music made here.
+    ``split`` maps speakers of words. Training clips get ``copies`` disturbed variants (speed and pitch,
+    noise), made before denoising, as in life. Negatives: other words, sentences, words played backwards,
+    noise and music made here. ``emotion`` reads that label too, where a part has it. Raises DatasetError.
     """
     rng = np.random.default_rng(seed)
-    rows = pq.read_table(data / "aud_dspspeech20.parquet").to_pylist()
-    words = tuple(w for _, w in sorted({(row["word_id"], row["word"]) for row in rows}))
-    speakers = sorted({row["speaker"] for row in rows})
+    parts = parts_of(data, "voice", lambda d: d.voice)
+    rows = _rows(data, [part for part in parts if part.role == "words"])
+    if not rows:
+        raise DatasetError(f"{data}: voice: expected clips of words, got none; add a part without a role")
+    words, langs = _words(rows)
+    speakers = sorted({str(row[part.speaker]) for part, row in rows})
     splits = {who: split(who) for who in speakers} if split else speaker_splits(speakers)
     clips = [
-        (decode_voice(row["ogg"]), words.index(row["word"]), row["speaker"], "words", splits[row["speaker"]])
-        for row in rows
+        _Sound(decode_voice(row[part.audio]), words.index(part.word_of(row)), who, "words", splits[who])
+        for part, row in rows
+        if (who := str(row[part.speaker]))
     ]
-    backwards = [(w[::-1].copy(), len(words), who, "reversed", s) for w, _, who, _, s in clips[::8]]
-    other = [(w, len(words), who, source, s) for w, who, source, s in _negatives(data, rng)]
-    sounds = [*clips, *backwards, *other]
-    mel = MelOf()
+    backwards = [
+        c._replace(wave=c.wave[::-1].copy(), label=len(words), source="reversed") for c in clips[::8]
+    ]
+    others = _rows(data, [part for part in parts if part.role == "other"])
+    sounds = [*clips, *backwards, *_negatives(others, len(words), emotion, rng)]
+    hear = hear or MelOf()
     variants = [
-        [mel(w), *(mel(disturb(w, rng)) for _ in range(copies if s == "train" else 0))]
-        for w, _, _, _, s in sounds
+        [hear(s.wave), *(hear(disturb(s.wave, rng)) for _ in range(copies if s.split == "train" else 0))]
+        for s in sounds
     ]
+    emotions = tuple(sorted({s.emotion for s in sounds} - {""}))
     return VoiceSet(
         variants,
-        np.array([label for _, label, _, _, _ in sounds], np.int64),
+        np.array([s.label for s in sounds], np.int64),
         (*words, OTHER),
-        {row["word"]: row["lang"] for row in rows},
-        np.array([who for _, _, who, _, _ in sounds]),
-        np.array([source for _, _, _, source, _ in sounds]),
-        np.array([s for _, _, _, _, s in sounds]),
+        langs,
+        np.array([s.speaker for s in sounds]),
+        np.array([s.source for s in sounds]),
+        np.array([s.split for s in sounds]),
+        np.array([emotions.index(s.emotion) if s.emotion else NO_LABEL for s in sounds], np.int64),
+        emotions,
     )
 
 
+def _words(rows: Sequence[tuple[VoicePart, Row]]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Words in the order of the column ``order`` (else of the alphabet), and the language of each."""
+    order = {part.word_of(row): part.place_of(row) for part, row in rows}
+    langs = {part.word_of(row): part.lang_of(row) for part, row in rows}
+    return tuple(sorted(order, key=lambda word: order[word])), langs
+
+
 def speaker_splits(speakers: Sequence[str]) -> dict[str, Split]:
-    """Speaker → split, in the order of the names' hashes: TEST_SPEAKERS, DEV_SPEAKERS, all others."""
+    """Speaker → split, in the order of the names' hashes: about 19 % test, 12 % tune, the others train.
+
+    At least one each: raises DatasetError for fewer than three speakers.
+    """
     order = sorted(set(speakers), key=lambda s: hashlib.sha256(f"speaker:{s}".encode()).digest())
-    tuning = TEST_SPEAKERS + DEV_SPEAKERS
-    return {s: "test" if i < TEST_SPEAKERS else "dev" if i < tuning else "train" for i, s in enumerate(order)}
+    if len(order) < 3:
+        raise DatasetError(
+            f"voice: expected clips of at least 3 speakers, got {len(order)}: they train, tune and judge; "
+            "record more"
+        )
+    test, dev = max(1, round(len(order) * TEST_SHARE)), max(1, round(len(order) * DEV_SHARE))
+    return {s: "test" if i < test else "dev" if i < test + dev else "train" for i, s in enumerate(order)}
 
 
 class MelOf:
@@ -92,7 +142,7 @@ class MelOf:
     def __init__(self) -> None:
         self._layer = LogMel()
 
-    def __call__(self, wave: Wave) -> Mel:
+    def __call__(self, wave: Wave) -> Heard:
         with torch.inference_mode():
             mel, counts = self._layer(*pad_waves([wave]))
         return np.asarray(mel[0, :, : counts[0]].numpy(), dtype=np.float32).copy()
@@ -143,36 +193,52 @@ def _music(t: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[
     return sound
 
 
-def _negatives(data: Path, rng: np.random.Generator) -> Iterator[tuple[Wave, str, str, Split]]:
-    """(wave, speaker, source, split) of what is none of the words."""
-    for row in _rows(data / "aud_speech_commands_300.parquet"):
-        who = row["speaker_hash"]
-        yield decode_voice(row["ogg"]), who, "commands", split_of(f"speaker:{who}")
-    for row in _rows(data / "aud_emodb4.parquet"):
-        wave, split = decode_voice(row["ogg"]), split_of(f"speaker:emodb{row['speaker']}")
-        for _ in range(2):
-            length = int(min(rng.uniform(0.4, MAX_SAMPLE_S), len(wave) / RATE_HZ) * RATE_HZ)
-            start = rng.integers(0, len(wave) - length + 1)
-            yield _long_enough(condition(wave[start : start + length])), row["speaker"], "sentences", split
+def _negatives(
+    rows: Sequence[tuple[VoicePart, Row]], label: int, emotion: bool, rng: np.random.Generator
+) -> Iterator[_Sound]:
+    """What is none of the words."""
+    feeling = sorted({str(row[p.speaker]) for p, row in rows if emotion and p.emotion})
+    judged = speaker_splits(feeling) if feeling else {}
+    for part, row in rows:
+        who, felt = str(row[part.speaker]), part.emotion_of(row) if emotion else ""
+        wave = decode_voice(row[part.audio])
+        found = judged[who] if felt else split_of(f"speaker:{part.speaker_prefix}{who}")
+        for piece in _pieces(wave, part.pieces, rng):
+            yield _Sound(piece, label, who, part.name, found, felt)
     splits: tuple[Split, ...] = ("train", "train", "dev", "test")
     for i in range(480):
         noise = make_noise(int(rng.uniform(0.3, MAX_SAMPLE_S) * RATE_HZ), rng)
-        yield _long_enough(condition(noise)), "", "noise", splits[i % 4]
+        yield _Sound(_long_enough(condition(noise)), label, "", "noise", splits[i % 4])
 
 
-def _rows(file: Path) -> list[dict[str, Any]]:
-    """Rows of a set that training can do without."""
-    return pq.read_table(file).to_pylist() if file.exists() else []
+def _pieces(wave: Wave, count: int | None, rng: np.random.Generator) -> Iterator[Wave]:
+    if count is None:
+        yield wave
+    for _ in range(count or 0):
+        length = int(min(rng.uniform(0.4, MAX_SAMPLE_S), len(wave) / RATE_HZ) * RATE_HZ)
+        start = rng.integers(0, len(wave) - length + 1)
+        yield _long_enough(condition(wave[start : start + length]))
+
+
+def _rows(data: Path, parts: Sequence[VoicePart]) -> list[tuple[VoicePart, Row]]:
+    """Rows of parts; an optional file that is not there has none."""
+    return [
+        (part, row)
+        for part in parts
+        if (data / part.file).is_file() or not part.optional
+        for row in read_rows(data / part.file, part.columns())
+    ]
+
+
+def judged_clips(data: Path, hear: Hear) -> dict[str, list[Heard]]:
+    """Name → what is heard of the clips that no training may read."""
+    found: dict[str, list[Heard]] = {}
+    for part, row in _rows(
+        data, [p for p in parts_of(data, "voice", lambda d: d.voice) if p.role == "judge"]
+    ):
+        found.setdefault(part.name, []).append(hear(decode_voice(row[part.audio])))
+    return found
 
 
 def _long_enough(wave: Wave) -> Wave:
     return np.pad(wave, (0, max(int(MIN_SAMPLE_S * RATE_HZ) - len(wave), 0)))
-
-
-def pad_mels(mels: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """→ float32 [n, MELS, longest] with zeros after each end, int64 [n]; frames: a multiple of FRAME_STEP."""
-    counts = torch.tensor([m.shape[1] for m in mels])
-    padded = torch.zeros(len(mels), MELS, -(-int(counts.max()) // FRAME_STEP) * FRAME_STEP)
-    for row, mel in zip(padded, mels, strict=True):
-        row[:, : mel.shape[1]] = torch.from_numpy(mel)
-    return padded, counts

@@ -14,8 +14,10 @@ from models import checkpoint, space
 from models.device import DeviceError
 from models.encoder import OTHER
 from models.heads import Head
-from models.voice import LogMel, VoiceEncoder, VoiceNetwork, config_of, pad_waves
+from models.voice import VoiceEncoder, config_of
 from models.voice_decode import RATE_HZ, condition
+from models.voice_gru import GruVoice
+from models.voice_mel import LogMel, pad_waves
 
 
 def speech(seconds: float, seed: int) -> np.ndarray:
@@ -35,9 +37,9 @@ TAXONOMY = Taxonomy((Category("tops", "上装", "Tops"), Category("shoes", "鞋"
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights as training starts with, but sure of themselves: enough for what holds of any weights."""
     torch.manual_seed(4)
-    network = VoiceNetwork(len(WORDS))
+    network = GruVoice({"word": len(WORDS)})
     with torch.no_grad():
-        network.word.weight.mul_(100)
+        network.get_submodule("word").weight.mul_(100)
     path = tmp_path_factory.mktemp("weights") / "voice.safetensors"
     heads = {"word": Head(WORDS).to_config()}
     checkpoint.save(
@@ -131,7 +133,7 @@ def test_with_a_map_a_word_stands_where_its_category_stands(untrained: Path, enc
 def test_the_probability_of_a_category_is_that_of_its_words(untrained: Path, encoder: VoiceEncoder) -> None:
     clips = samples(6)
     both = VoiceEncoder(untrained, words={"Open": "tops", "Close": "tops"}, taxonomy=TAXONOMY).encode(clips)
-    p = encoder.heads["word"].probabilities(encoder._logits(clips))
+    p = encoder.heads["word"].probabilities(encoder._logits(clips)["word"])
     np.testing.assert_allclose(
         both.heads["category"].scores, np.maximum(p[:, 1] + p[:, 2], p[:, 0] + p[:, 3]), atol=1e-4
     )
