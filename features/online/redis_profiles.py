@@ -121,13 +121,15 @@ class RedisProfiles:
         return stored
 
     def erased_users(self) -> Iterator[tuple[str, bytes]]:
-        fields = (STATE, redis_field("user_profile", "incarnation"))
+        incarnation_field = redis_field("user_profile", "incarnation")
         users = self._users()
         seen: set[str] = set()
         while batch := list(islice(users, MAX_BATCH_USERS)):
             with redis_errors(self._where, "find erased users"):
-                rows = self._read(batch, fields)
-            for user_id, (state, incarnation) in zip(batch, rows, strict=True):
+                marks = self._read(batch, (incarnation_field,))
+                few = [user for user, (mark,) in zip(batch, marks, strict=True) if mark != _INCARNATION_0]
+                rows = self._read(few, (STATE, incarnation_field))  # states of all would be gigabytes
+            for user_id, (state, incarnation) in zip(few, rows, strict=True):
                 if state is not None and incarnation != _INCARNATION_0 and user_id not in seen:
                     seen.add(user_id)
                     yield user_id, state
