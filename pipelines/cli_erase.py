@@ -118,4 +118,44 @@ def check(
     sys.exit(0 if result.ok else 1)
 
 
-COMMANDS = (erase, readmit, rebuild, check)
+@click.command()
+@with_settings
+@click.option("--from-kafka", type=click.Choice(["EARLIEST"], case_sensitive=False), help="read the topics")
+@click.option("--events", type=click.Path(path_type=Path), multiple=True, help="event file (repeatable)")
+@click.option("--name", help="of the fresh project and its folder [backfill_ and the profile space]")
+@click.option("--switch", "do_switch", is_flag=True, help="let portrait.yaml name the fresh store")
+@click.option("--accept-missing", is_flag=True, help="switch although events of the live store are missing")
+@click.option("--json", "as_json", is_flag=True, help="machine-readable output")
+def backfill(
+    config: Path | None,
+    overrides: tuple[str, ...],
+    from_kafka: str | None,
+    events: tuple[Path, ...],
+    name: str | None,
+    do_switch: bool,
+    accept_missing: bool,
+    as_json: bool,
+) -> None:
+    """Fill a fresh store beside the live one, compare both, and switch. Run again to catch up.
+
+    Exit code 1: the two differ.
+    """
+    from pipelines.backfill import backfill as fill
+    from pipelines.backfill import refuse_unclean, switch
+
+    if (from_kafka is None) == (not events):
+        raise click.UsageError("expected either --from-kafka EARLIEST or --events FILE")
+    done, fresh = fill(
+        load(config, overrides),
+        list(events) or None,
+        name=name,
+        progress=lambda line: click.echo(line, err=True),
+    )
+    if do_switch:
+        refuse_unclean(done, accept_missing)
+        switch(done, fresh, config, overrides)
+    click.echo(done.as_json() if as_json else done.as_text())
+    sys.exit(0 if done.ledger.clean or do_switch else 1)
+
+
+COMMANDS = (erase, readmit, rebuild, check, backfill)

@@ -9,20 +9,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from features.erase import rows_left
 from features.erased import erased_users, tombstones
 from features.errors import PortraitError
 from features.lookup import lookup
+from pipelines.backfill import Backfilled, backfill, refuse_unclean, switch
 from pipelines.check import check
 from pipelines.demo_data import EVENT_FILE
 from pipelines.erase import Clock, erase_users, readmit_users
-from pipelines.erase_letters import REPLAYED, letters_left, remove_letters
+from pipelines.produce import produce_file
 from pipelines.rebuild import rebuild
 from pipelines.replay import replay_dead_letters
 from pipelines.run import LocalRun
-from pipelines.settings import Settings
+from pipelines.settings import Settings, SettingsError, load_settings
+from pipelines.settings_file import set_values
 from pipelines.worker import worker
 from tests.job import Job, make_job
 from tests.kafka_server import KafkaServer
@@ -50,6 +53,12 @@ def _events(users: Sequence[str], start: int = 0, text: str | None = None) -> pa
     return pa.Table.from_pylist(rows, EVENT_FILE)
 
 
+def _send(job: Job, table: pa.Table) -> None:
+    file = job.folder / "sent.parquet"
+    pq.write_table(table, file)
+    produce_file(file, job.settings)
+
+
 def _run(job: Job) -> None:
     LocalRun(job.settings).run(until_caught_up=True)
 
@@ -68,7 +77,7 @@ def job(tmp_path_factory: pytest.TempPathFactory, kafka_server: KafkaServer) -> 
     changelog = kafka_server.new_topic()
     folder = tmp_path_factory.mktemp("erase")
     job = make_job(folder / "job", kafka_server, **{"outputs.changelog": changelog})
-    job.produce(_events([GONE, *OTHERS]))
+    _send(job, _events([GONE, *OTHERS]))
     _run(job)
     assert _status(job, GONE) == "fresh"
     receipt = erase_users(job.settings, [GONE], grace_s=0.0)
@@ -107,9 +116,9 @@ def test_it_goes_from_every_store_and_the_receipt_says_so(job: Job) -> None:
 
 
 def test_the_user_stays_absent_when_every_source_is_read_again(job: Job) -> None:
-    job.produce(_events([GONE, *OTHERS]))  # sent again: other records, the same ids
-    _run(job)
-    job.produce(_events([GONE], start=50))
+    _send(job, _events([GONE, *OTHERS]))  # sent again: other records, the same ids
+    _send(job, _events([GONE], start=50))
+    assert replay_dead_letters(job.settings).sent.total() == len(OTHERS)
     _run(job)
     assert _status(job, GONE) == "erased"
     receipt = erase_users(job.settings, [GONE], grace_s=0.0)
@@ -138,51 +147,61 @@ def _fresh_store(job: Job, name: str) -> Settings:
     return dataclasses.replace(job.settings, feature_repo=repo)
 
 
-def test_letters_of_others_survive_a_kill_between_copy_and_removal(
-    job: Job, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job.produce(_events([GONE, *OTHERS, GONE], start=70))
-    _run(job)
-    before = {letter for letter in _letters(job) if letter[0] != GONE.encode()}
+def test_the_user_stays_absent_after_a_backfill_that_is_switched_to(job: Job) -> None:
+    file = job.folder / "portrait.yaml"
+    text = file.read_text(encoding="utf-8")
+    values = {key: json.loads(value) for key, _, value in (o.partition("=") for o in job.overrides)}
+    file.write_text(set_values(text, values), encoding="utf-8")
+    live = load_settings(file)
+    done, fresh = backfill(live, None, name="beside")
+    assert done.ledger.clean, done.as_text()
+    assert (done.tombstones_imported, done.ledger.missing, done.ledger.extra) == (1, 0, 0)
+    assert done.ledger.users_fresh == done.ledger.users_live == len(OTHERS)
+    statuses = [p.status for p in lookup(worker(fresh).store, [GONE, *OTHERS])]
+    assert statuses == ["erased", "fresh", "fresh"]
+    refuse_unclean(done, accept_missing=False)
+    switch(done, fresh, file, ())
+    switched = load_settings(file)
+    assert switched.feature_repo.resolve() == fresh.feature_repo.resolve()
+    assert switched.history.dir.resolve() == fresh.history.dir.resolve()
+    assert LocalRun(switched).run(until_caught_up=True).records == 0
+    (file.with_name("portrait.yaml.before-beside")).replace(file)
+    assert load_settings(file) == live
 
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr("pipelines.erase_letters.delete_before", killed)
-        with pytest.raises(KeyboardInterrupt):
-            remove_letters(job.settings, [GONE])
-    assert before <= set(_letters(job))
-    assert remove_letters(job.settings, [GONE]).letters == 2
-    assert letters_left(job.settings, [GONE]).letters == 0
-    assert {letter[:2] for letter in before} <= {letter[:2] for letter in _letters(job)}
+def test_the_user_stays_absent_after_a_backfill_from_event_files(job: Job) -> None:
+    file = job.folder / "archive.parquet"
+    pq.write_table(_events([GONE, OTHERS[0]]), file)
+    done, fresh = backfill(job.settings, [file], name="from_files")
+    assert (done.records, done.ledger.not_erased, done.ledger.divergence) == (10, 0, 0)
+    assert done.ledger.missing > 0
+    with pytest.raises(PortraitError, match="expected a clean ledger"):
+        refuse_unclean(done, accept_missing=False)
+    statuses = [p.status for p in lookup(worker(fresh).store, [GONE, *OTHERS])]
+    assert statuses == ["erased", "fresh", "unknown"]
+    again, _ = backfill(job.settings, [file], name="from_files")
+    assert (again.records, again.tombstones_imported) == (0, 0)
 
 
-def test_a_copied_letter_is_replayed_once_and_the_erased_user_stays_absent(job: Job) -> None:
-    replay_dead_letters(job.settings)
-    job.produce(_events([GONE], start=90))
-    _run(job)  # what was replayed is rejected again, and one of the erased user comes last
-    waiting = letters_left(job.settings, OTHERS).letters
-    replay_dead_letters(job.settings)
-    remove_letters(job.settings, [GONE])
-    copies = [r for r in job.dead_letters() if REPLAYED in dict(r.headers)]
-    assert waiting > 0
-    assert replay_dead_letters(job.settings).sent.total() == 0
-    assert all(r.key != GONE.encode() for r in copies)
-    _run(job)
-    assert _status(job, GONE) == "erased"
+def test_a_switch_that_flags_would_undo_is_refused(job: Job) -> None:
+    file = job.folder / "portrait.yaml"
+    before = file.read_text(encoding="utf-8")
+    fresh = dataclasses.replace(job.settings, feature_repo=job.folder / "x")
+    with pytest.raises(SettingsError, match=r"expected kafka\.group_id to come from the settings file"):
+        switch(Backfilled("x", ""), fresh, file, ["kafka.group_id=other"])
+    assert file.read_text(encoding="utf-8") == before
 
 
 def test_a_readmission_waits_for_the_erase_and_starts_from_nothing(job: Job) -> None:
-    job.produce(_events([GONE], start=110))
-    _run(job)
+    _send(job, _events([GONE], start=110))
+    _run(job)  # of her, a letter is left
     with pytest.raises(PortraitError, match="expected users whose erase is done"):
         readmit_users(job.settings, [GONE])
     receipt = erase_users(job.settings, [GONE], wait_s=60, grace_s=0.0, clock=Clock())
     assert receipt.done, receipt.as_text()
     assert readmit_users(job.settings, [GONE, *OTHERS]) == (1, 2)
     _run(job)
-    job.produce(_events([GONE], start=130))
+    _send(job, _events([GONE], start=130))
     _run(job)
     (profile,) = lookup(worker(job.settings).store, [GONE])
     assert (profile.status, profile.incarnation, profile.text_count) == ("fresh", 1, 4)
