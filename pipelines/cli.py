@@ -16,6 +16,7 @@ from pipelines import (
     __version__,
     cli_audience,
     cli_erase,
+    cli_evaluate,
     cli_flink,
     cli_profiles,
     cli_report,
@@ -215,7 +216,7 @@ def demo(data: Path | None, users: int, folder: Path) -> None:
     run_demo(folder, data, users)
 
 
-for _area in (cli_profiles, cli_audience, cli_erase, cli_flink, cli_report):
+for _area in (cli_profiles, cli_audience, cli_erase, cli_evaluate, cli_flink, cli_report):
     for _command in _area.COMMANDS:
         cli.add_command(_command)
 
