@@ -21,7 +21,7 @@ from features.history import EVENTS_SCHEMA, PROFILES_SCHEMA, HistoryError
 from features.schema import EMBEDDING_DIM
 from pipelines import metrics, sinks
 from pipelines.records import Reason, Record, Rejected
-from pipelines.settings import History, Outputs, Settings, SettingsError
+from pipelines.settings import Endless, History, Outputs, Settings, SettingsError
 from pipelines.sinks import (
     WriteChangelog,
     WriteEvents,
@@ -98,6 +98,16 @@ def test_rows_wait_in_the_writer_until_the_driver_flushes(settings: Settings, tm
     rows = {file.parts[-3]: pq.ParquetFile(file).read().to_pylist() for file in files}
     assert [row["user_id"] for row in rows["profiles"]] == ["ann"]
     assert [row["event_id"] for row in rows["events"]] == ["1"]
+
+
+def test_endless_jobs_group_rows_into_few_whole_files_of_bounded_size(tmp_path: Path) -> None:
+    small = Settings(history=History(dir=tmp_path, flush_bytes=10_000))
+    run([profiles(PROFILE | {"revision": n}) for n in range(100)], WriteProfiles(small, Endless()))
+    files = [pq.ParquetFile(file).read() for file in tmp_path.rglob("*.parquet")]
+    assert sorted(n for file in files for n in file["revision"].to_pylist()) == list(range(100))
+    assert 1 < len(files) < 20
+    assert all(file.nbytes < 20_000 for file in files)
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_rows_of_another_table_fail_the_bundle(settings: Settings) -> None:
