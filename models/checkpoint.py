@@ -9,6 +9,7 @@ The metadata holds one JSON document, the *config*. Keys every encoder uses:
 ``space``         :data:`models.space.SPACE_VERSION`
 ``heads``         name → ``{"labels": [...], "temperature": t, "threshold": p}`` (see models/heads.py)
 ``figures``       what was measured on the untouched test split; not part of the fingerprint
+``folder_path``   folder of a frozen model, seen from the weights (models/local_folder.py); not part of it
 ===============  ==================================================================================
 
 Beside ``x.safetensors`` lies ``x.safetensors.sha256`` (the format of ``sha256sum``), checked on load.
@@ -126,11 +127,13 @@ def full_precision(weights: Weights) -> Weights:
 
 
 def fingerprint(weights: Mapping[str, torch.Tensor], config: Config) -> str:
-    """Hex sha256 over the weights' names, shapes and fp16 bytes and all of the config but ``figures``.
+    """Hex sha256 over the weights' names, shapes and fp16 bytes and all of the config but ``figures`` and
+    ``folder_path``.
 
     ``config["preprocessing"]`` is thereby part of it. Weights in fp32 and their fp16 copy agree.
     """
-    digest = hashlib.sha256(_canonical({k: v for k, v in config.items() if k != "figures"}).encode())
+    told = {k: v for k, v in config.items() if k not in ("figures", "folder_path")}
+    digest = hashlib.sha256(_canonical(told).encode())
     for name, tensor in sorted(weights.items()):
         half = _half(Path("fingerprint"), name, tensor)
         digest.update(f"\0{name}\0{half.dtype}\0{tuple(half.shape)}\0".encode())

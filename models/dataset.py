@@ -207,6 +207,10 @@ class EventColumns(_Strict):
     category: str
     dataset: str
 
+    def names(self) -> dict[str, str]:
+        """Our name of a column → theirs."""
+        return _stream_names(self) | {"modality": self.modality, "dataset": self.dataset}
+
 
 class NextColumns(_Strict):
     """What each of these users did next."""
@@ -215,6 +219,14 @@ class NextColumns(_Strict):
     user: str
     time_ms: str
     category: str
+
+    def names(self) -> dict[str, str]:
+        """Our name of a column → theirs."""
+        return _stream_names(self)
+
+
+def _stream_names(part: EventColumns | NextColumns) -> dict[str, str]:
+    return {"user_id": part.user, "ts_ms": part.time_ms, "category": part.category}
 
 
 class FusionPart(_Strict):
@@ -232,6 +244,13 @@ class Dataset(_Strict):
     image: tuple[ImagePart, ...] = ()
     voice: tuple[VoicePart, ...] = ()
     fusion: FusionPart | None = None
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Dataset:
+        names = [*(p.name for p in self.text), *(p.name for p in self.image), *(p.name for p in self.voice)]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"the datasets {twice} are named twice: give one of them another dataset")
+        return self
 
 
 def load_dataset(data: Path) -> Dataset:

@@ -15,16 +15,17 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 
 from features.schema import EMBEDDING_DIM, HALF_LIVES_S, Modality
 from features.taxonomy import Taxonomy
+from models.dataset import Dataset, load_dataset, parts_of, read_rows
 from models.encoder import OTHER, Encoder
 from models.fusion import HORIZONS, MODALITY_COUNT
 from models.image_data import load_images
+from models.image_decode import SIDE_PX
 from models.splits import split_of
 from models.text import TextSample
-from models.text_data import NONE, read_texts
+from models.text_data import NONE, read_texts, source_of
 from models.text_language import EN, ZH
 from models.voice_data import speaker_splits
 
@@ -33,21 +34,12 @@ Floats = npt.NDArray[np.float32]
 Pools = dict[tuple[str, str, str], Floats]
 """(dataset, category, split of the content) → embeddings [k, 64]."""
 
+Streams = dict[str, list[dict[str, Any]]]
+"""User → events: ts_ms, modality, dataset, category."""
+
 POOL_ITEMS: Final = 200
 MIN_EVENTS: Final = 2
 """A profile is judged from its third event on."""
-
-_TEXT_SETS: Final = {
-    "text_zh_online_shopping:review": "text_zh_online_shopping",
-    "text_en_womens_clothing:review": "text_en_womens_clothing",
-    "img_fashion_products:title": "img_fashion_products.title",
-}
-_IMAGE_SETS: Final = {
-    "catalogue": "img_fashion_products",
-    "user": "img_clothing_user_photos",
-    "grocery": "img_grocery",
-}
-_VOICE_SET: Final = "aud_dspspeech20"
 
 
 @dataclass(frozen=True)
@@ -65,14 +57,15 @@ def content_pools(
     data: Path, encoders: Mapping[str, Encoder], taxonomy: Taxonomy, progress: Progress
 ) -> Pools:
     """Embeddings of development and test content by set and category, at most POOL_ITEMS each."""
+    dataset = load_dataset(data)
     pools: Pools = {}
-    for modality, items in (
-        ("text", _texts(data, taxonomy)),
-        ("image", _images(data, taxonomy)),
-        ("voice", _voices(data, taxonomy, encoders["voice"])),
+    for modality, there, items in (
+        ("text", dataset.text, _texts(data, dataset, taxonomy)),
+        ("image", dataset.image, _images(data, dataset, encoders["image"], taxonomy)),
+        ("voice", dataset.voice, _voices(data, dataset, encoders["voice"], taxonomy)),
     ):
         samples: dict[tuple[str, str, str], list[Any]] = {}
-        for key, sample in items:
+        for key, sample in items if there else ():
             mine = samples.setdefault(key, [])
             if len(mine) < POOL_ITEMS and key[1] != OTHER and key[2] != "train":
                 mine.append(sample)
@@ -83,45 +76,66 @@ def content_pools(
     return pools
 
 
-def _texts(data: Path, taxonomy: Taxonomy) -> Iterator[tuple[tuple[str, str, str], TextSample]]:
+def _texts(
+    data: Path, dataset: Dataset, taxonomy: Taxonomy
+) -> Iterator[tuple[tuple[str, str, str], TextSample]]:
+    """Texts in the first form of each part."""
+    names = {source_of(part, part.forms[0]): part.name for part in dataset.text}
     rows = read_texts(data, taxonomy)
     for i in np.random.default_rng(3).permutation(len(rows.texts)):
-        dataset, category = _TEXT_SETS.get(str(rows.source[i])), rows.labels["category"][i]
-        if dataset and category != NONE:
+        name, category = names.get(str(rows.source[i])), rows.labels["category"][i]
+        if name and category != NONE:
             han = bool(rows.han[i])
-            key = (dataset, rows.names["category"][category], str(rows.split[i]))
+            key = (name, rows.names["category"][category], str(rows.split[i]))
             yield key, TextSample(rows.texts[i], han, ZH if han else EN, {})
 
 
-def _images(data: Path, taxonomy: Taxonomy) -> Iterator[tuple[tuple[str, str, str], Any]]:
-    images = load_images(data, taxonomy)
+def _images(
+    data: Path, dataset: Dataset, encoder: Encoder, taxonomy: Taxonomy
+) -> Iterator[tuple[tuple[str, str, str], Any]]:
+    names = {part.source_name: part.name for part in dataset.image}
+    images = load_images(data, taxonomy, side_px=getattr(encoder, "side_px", SIDE_PX))
     for i in np.random.default_rng(4).permutation(len(images.pixels)):
         category = images.labels["category"][i]
         if category >= 0:
-            dataset = _IMAGE_SETS[str(images.source[i])]
-            yield (dataset, images.names["category"][category], str(images.split[i])), images.pixels[i]
+            name = names[str(images.source[i])]
+            yield (name, images.names["category"][category], str(images.split[i])), images.pixels[i]
 
 
-def _voices(data: Path, taxonomy: Taxonomy, encoder: Encoder) -> Iterator[tuple[tuple[str, str, str], Any]]:
-    rows = pq.read_table(data / f"{_VOICE_SET}.parquet").to_pylist()
-    splits = speaker_splits([row["speaker"] for row in rows])
-    for row in rows:
-        if splits[row["speaker"]] != "train" and row["word"] in taxonomy.words:
-            key = (_VOICE_SET, taxonomy.words[row["word"]], splits[row["speaker"]])
-            yield key, encoder.decode(row["ogg"])
+def _voices(
+    data: Path, dataset: Dataset, encoder: Encoder, taxonomy: Taxonomy
+) -> Iterator[tuple[tuple[str, str, str], Any]]:
+    for part in dataset.voice:
+        rows = read_rows(data / part.file, part.columns()) if part.role == "words" else []
+        splits = speaker_splits([str(row[part.speaker]) for row in rows]) if rows else {}
+        for row in rows:
+            split, word = splits[str(row[part.speaker])], part.word_of(row)
+            if split != "train" and word in taxonomy.words:
+                yield (part.name, taxonomy.words[word], split), encoder.decode(row[part.audio])
 
 
-def read_streams(data: Path, taxonomy: Taxonomy) -> dict[str, list[dict[str, Any]]]:
-    """User → events in order of time, the last a pseudo-event of what the user did next."""
-    events = pq.read_table(data / "joined_users_events.parquet").sort_by("ts_ms").to_pylist()
-    following = pq.read_table(data / "joined_users_next.parquet").to_pylist()
-    streams: dict[str, list[dict[str, Any]]] = {}
-    for event in events:
+def read_streams(data: Path, taxonomy: Taxonomy) -> Streams:
+    """User → events in order of time, the last a pseudo-event of what the user did next.
+
+    Raises DatasetError for a folder without streams.
+    """
+    part = parts_of(data, "fusion", lambda d: d.fusion)
+    if part is None:
+        return {}
+    events, following = (
+        [
+            {ours: row[theirs] for ours, theirs in columns.names().items()}
+            for row in read_rows(data / columns.file, columns.names().values())
+        ]
+        for columns in (part.events, part.next)
+    )
+    streams: Streams = {}
+    for event in sorted(events, key=lambda e: e["ts_ms"]):
         if event["category"] in taxonomy.first_level:
             streams.setdefault(event["user_id"], []).append(event)
     for row in following:
-        if row["user_id"] in streams and row["next_category"] in taxonomy.first_level:
-            streams[row["user_id"]].append({"ts_ms": row["ts_ms"], "category": row["next_category"]})
+        if row["user_id"] in streams and row["category"] in taxonomy.first_level:
+            streams[row["user_id"]].append(row)
     return streams
 
 
@@ -130,13 +144,11 @@ def user_split(user: str) -> str:
     return split_of(f"joined:{user}")
 
 
-def tell(
-    streams: Mapping[str, list[dict[str, Any]]], split: str, pools: Pools, taxonomy: Taxonomy, seed: int
-) -> Snapshots:
+def tell(streams: Streams, split: str, pools: Pools, taxonomy: Taxonomy, seed: int) -> Snapshots:
     """Snapshots of the users of a split, each event drawn anew from the pools."""
     rng = np.random.default_rng(seed)
     content_split = "test" if split == "test" else "dev"
-    any_set = _by_modality(pools)
+    any_set = _by_modality(pools, streams)
     parts = []
     for user, events in streams.items():
         if user_split(user) == split and len(events) > MIN_EVENTS:
@@ -147,12 +159,16 @@ def tell(
     )
 
 
-def _by_modality(pools: Pools) -> dict[tuple[str, str, str], Floats]:
-    """(modality, category, split) → embeddings of all sets: where one set lacks a category."""
+def _by_modality(pools: Pools, streams: Streams) -> dict[tuple[str, str, str], Floats]:
+    """(modality, category, split) → embeddings of all sets: where one set lacks a category.
+
+    The modality of a set is that of the events which name it.
+    """
+    modality = {e["dataset"]: e["modality"] for events in streams.values() for e in events if "dataset" in e}
     merged: dict[tuple[str, str, str], list[Floats]] = {}
     for (dataset, category, split), vectors in sorted(pools.items()):
-        modality = "text" if dataset in _TEXT_SETS.values() else "voice" if dataset == _VOICE_SET else "image"
-        merged.setdefault((modality, category, split), []).append(vectors)
+        if dataset in modality:
+            merged.setdefault((modality[dataset], category, split), []).append(vectors)
     return {key: np.concatenate(parts) for key, parts in merged.items()}
 
 

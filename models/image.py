@@ -2,6 +2,7 @@
 
 ==================  =================================================================================
 ``image-resnet``    residual network of 64 or 96 px pictures (:mod:`models.image_resnet`)
+``image-hf``        frozen vision model of a local folder (:mod:`models.image_folder`)
 ==================  =================================================================================
 """
 
@@ -21,11 +22,8 @@ from models.device import require_device
 from models.encoder import Encoded
 from models.heads import Head, heads_from_config
 from models.image_decode import DECODER_VERSION, SIDE_PX, decode_image
-from models.image_network import ImageNetwork
+from models.image_network import CHUNK, ImageNetwork
 from models.image_resnet import ResNet
-
-CHUNK: Final = 32
-"""Pictures per forward pass on a CPU: larger ones fall out of its caches (1,673/s at 32, 1,364/s at 256)."""
 
 Config = dict[str, Any]
 HeadSizes = Mapping[str, int]
@@ -35,18 +33,31 @@ def _resnet(config: Config, head_sizes: HeadSizes, near: Path) -> ImageNetwork:
     return ResNet(head_sizes, config["widths"], config.get("side_px", SIDE_PX))
 
 
+def _folder(config: Config, head_sizes: HeadSizes, near: Path) -> ImageNetwork:
+    from models.image_folder import FolderImageNetwork
+    from models.local_folder import folder_of
+
+    return FolderImageNetwork(head_sizes, folder_of(config, near))
+
+
 ARCHITECTURES: Final[Mapping[str, Callable[[Config, HeadSizes, Path], ImageNetwork]]] = {
     "image-resnet": _resnet,
+    "image-hf": _folder,
 }
 """Architecture → what builds its empty network from a config; ``near`` is the folder of the weights."""
+
+
+def network_of(config: Config, near: Path = checkpoint.WEIGHTS_DIR) -> ImageNetwork:
+    """An empty network of a checkpoint's shape; ``near`` is the folder that its paths count from."""
+    sizes = {name: len(head["labels"]) for name, head in config["heads"].items()}
+    return ARCHITECTURES[config["architecture"]](config, sizes, near)
 
 
 def load_network(weights: str | Path, sha256: str | None = None) -> tuple[ImageNetwork, Config, str]:
     """The network of a checkpoint, its config and its fingerprint. Raises CheckpointError."""
     state, config = checkpoint.load(weights, sha256, "image-")
-    build = checkpoint.choose(ARCHITECTURES, weights, config)
-    sizes = {n: len(h.labels) for n, h in heads_from_config(config).items()}
-    network = build(config, sizes, Path(weights).parent)
+    checkpoint.choose(ARCHITECTURES, weights, config)
+    network = network_of(config, Path(weights).parent)
     network.load_state_dict(checkpoint.full_precision(state))
     return network, config, checkpoint.fingerprint(state, config)
 
@@ -72,6 +83,8 @@ class ImageEncoder:
         self.heads = heads_from_config(self.config)
         self.side_px = int(self.config.get("side_px", SIDE_PX))
         self._network = network.folded().to(self.device)
+        if network.frozen is not None:
+            network.frozen.to(self.device)
 
     def decode(self, content: Any) -> npt.NDArray[np.uint8]:
         """Bytes → uint8 RGB ``[side_px, side_px, 3]``; see :func:`models.image_decode.decode_image`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +27,21 @@ class ImageSet:
     The first head is ``category``; the others come in the order of the dataset's parts.
     """
 
-    pixels: npt.NDArray[np.uint8]  # [n, side, side, 3]
+    pixels: npt.NDArray[Any]  # uint8 [n, side, side, 3], or float32 [n, width] of a frozen model
     labels: Mapping[str, npt.NDArray[np.int64]]
     names: Mapping[str, tuple[str, ...]]
     source: npt.NDArray[np.str_]  # [n] name of the part, as in figures
     split: npt.NDArray[np.str_]  # [n] train, dev, test
     titles: npt.NDArray[np.str_]  # [n] product title, empty where there is none
     parts: Mapping[str, ImagePart]  # by source
+    blank: Callable[[int, int], npt.NDArray[Any]] | None = None
+    """Number and seed → pictures of no product as ``pixels`` are, where these are not pixels."""
+
+    def blanks(self, count: int, seed: int) -> npt.NDArray[Any]:
+        """Pictures of no product, of the same side."""
+        if self.blank is not None:
+            return self.blank(count, seed)
+        return blank_pictures(count, seed, self.pixels.shape[1])
 
     def where(self, split: Split, source: str | None = None) -> npt.NDArray[np.intp]:
         """Places of the pictures of a split (and a source)."""

@@ -29,11 +29,15 @@ def _image(weights: Path, device: str, **_: Any) -> Encoder:
 
 
 def _voice(
-    weights: Path, device: str, words: Mapping[str, str] | None = None, taxonomy: Taxonomy | None = None
+    weights: Path,
+    device: str,
+    words: Mapping[str, str] | None = None,
+    taxonomy: Taxonomy | None = None,
+    emotion: bool = False,
 ) -> Encoder:
     from models.voice import VoiceEncoder
 
-    return VoiceEncoder(weights, device, words=words, taxonomy=taxonomy)
+    return VoiceEncoder(weights, device, words=words, taxonomy=taxonomy, emotion=emotion)
 
 
 LOADERS: Final[Mapping[str, Callable[..., Encoder]]] = {"text": _text, "image": _image, "voice": _voice}
@@ -46,13 +50,16 @@ def load_encoder(
     device: str = "auto",
     words: Mapping[str, str] | None = None,
     taxonomy: Taxonomy | None = None,
+    emotion: bool = False,
 ) -> Encoder:
     """One modality's encoder; the shipped weights where ``weights`` is None.
+
+    ``emotion`` reports the emotion head of voice weights that were trained with one.
 
     Raises KeyError for an unknown modality, CheckpointError and DeviceError as the encoders do.
     """
     path = Path(weights) if weights else checkpoint.WEIGHTS_DIR / f"{modality}.safetensors"
-    return LOADERS[modality](path, resolve_device(device), words=words, taxonomy=taxonomy)
+    return LOADERS[modality](path, resolve_device(device), words=words, taxonomy=taxonomy, emotion=emotion)
 
 
 def load_encoders(
@@ -63,6 +70,7 @@ def load_encoders(
     words: Mapping[str, str] | None = None,
     threads: int | None = None,
     taxonomy: Taxonomy | None = None,
+    emotion: bool = False,
 ) -> dict[str, Encoder]:
     """Modality → encoder. ``threads`` sets torch's CPU threads for the whole process.
 
@@ -71,7 +79,7 @@ def load_encoders(
     if threads is not None:
         torch.set_num_threads(threads)
     weights = {"text": text, "image": image, "voice": voice}
-    return {m: load_encoder(m, weights[m], device, words, taxonomy) for m in LOADERS}
+    return {m: load_encoder(m, weights[m], device, words, taxonomy, emotion) for m in LOADERS}
 
 
 def resolve_device(device: str) -> str:

@@ -77,6 +77,9 @@ class TextEncoder:
         self._network = network_of(config, Path(weights).parent)
         self._network.load_state_dict(checkpoint.full_precision(state))
         self._network.eval().to(self.device)
+        frozen = getattr(self._network.reader, "frozen", None)
+        if frozen is not None:
+            frozen.to(self.device)
 
     def decode(self, content: Any) -> TextSample:
         """A :class:`TextContent` → sample.
@@ -147,11 +150,19 @@ def _transformer(config: Config, near: Path) -> Reader:
     return TransformerReader(**config["reader"])
 
 
+def _folder(config: Config, near: Path) -> Reader:
+    from models.local_folder import folder_of
+    from models.text_folder import FolderReader
+
+    return FolderReader(folder_of(config, near))
+
+
 READERS: Final[Mapping[str, Callable[[Config, Path], Reader] | None]] = {
     "text-bag": None,
     "text-bigru": _recurrent,
     "text-lstm": _recurrent,
     "text-transformer": _transformer,
+    "text-hf": _folder,
 }
 """Architecture → what builds its reader from a config; the second argument is the folder of the weights."""
 

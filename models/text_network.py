@@ -62,7 +62,9 @@ class TextNetwork(nn.Module):
     def features(self, texts: Sequence[str], script: str) -> Tensor:
         """Normalised texts of one script → what ``forward`` takes."""
         evidence = self.evidence(texts, script)
-        return evidence if self.reader is None else torch.cat((evidence, self.reader.read(texts)), 1)
+        if self.reader is None:
+            return evidence
+        return torch.cat((evidence, self.reader.read(texts).to(evidence.device)), 1)
 
     def evidence(self, texts: Sequence[str], script: str) -> Tensor:
         """Normalised texts of one script → [n, evidence_width]; the other script's columns are 0."""

@@ -21,6 +21,7 @@ from features.errors import UsageError
 from features.taxonomy import Taxonomy, load_taxonomy
 from models import checkpoint
 from models.dataset import dataset_taxonomy
+from models.local_folder import LocalFolder
 from models.registry import LOADERS, load_encoder, resolve_device
 
 Progress = Callable[[str], None]
@@ -37,6 +38,8 @@ class Choice:
     variant: str | None = None
     epochs: int | None = None
     device: str = "auto"
+    folder: Path | None = None
+    """Where the model of the variant ``hf`` lies, in the format of Hugging Face."""
     emotion: bool = False
     """Train the emotion head of the voice encoder: a sensitive inference, off by default."""
 
@@ -114,6 +117,11 @@ def _check_choice(only: str | None, choice: Choice) -> None:
                 f"train: expected a variant of one encoder ({only or 'none named'}: {known}), "
                 f"got {choice.variant!r}; correct --only and --variant"
             )
+    if (choice.folder is None) == (choice.variant or "").startswith("hf"):
+        raise TrainingError(
+            f"train: expected --folder with a variant hf and only with it, got {choice.folder} and "
+            f"{choice.variant}; name both or neither"
+        )
     if choice.emotion and only not in (None, "voice"):
         raise TrainingError(f"train: expected --emotion with the voice encoder, got {only}; correct --only")
 
@@ -136,8 +144,8 @@ def _train_text(
 
     recipe = VARIANTS[choice.variant or DEFAULT_VARIANT]
     recipe = recipe._replace(epochs=choice.epochs or recipe.epochs)
-    target = out / "text.safetensors"
-    return train_text(data, target, taxonomy, progress, recipe=recipe, device=resolve_device(choice.device))
+    target, device = out / "text.safetensors", resolve_device(choice.device)
+    return train_text(data, target, taxonomy, progress, recipe=recipe, device=device, folder=_folder(choice))
 
 
 def _train_image(
@@ -159,6 +167,7 @@ def _train_image(
         variant=choice.variant or DEFAULT_VARIANT,
         titles=embed,
         taxonomy=taxonomy,
+        folder=_folder(choice),
     )
 
 
@@ -174,6 +183,7 @@ def _train_voice(
         device=resolve_device(choice.device),
         variant=choice.variant or DEFAULT_VARIANT,
         emotion=choice.emotion,
+        folder=_folder(choice),
     )
 
 
@@ -196,6 +206,10 @@ _TRAINERS: Final[Mapping[str, Callable[[Path, Path, Taxonomy, Choice, Progress],
     "voice": _train_voice,
     "fusion": _train_fusion,
 }
+
+
+def _folder(choice: Choice) -> LocalFolder | None:
+    return LocalFolder(choice.folder) if choice.folder else None
 
 
 def _mine(out: Path, modality: str) -> Path | None:

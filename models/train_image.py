@@ -7,7 +7,7 @@ import copy
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,11 +23,12 @@ from models.averaging import as_shipped, blend
 from models.calibration import calibration_error, fit_temperature, fit_threshold, macro_f1
 from models.encoder import OTHER
 from models.heads import Head, heads_from_config
-from models.image import config_of, load_network
+from models.image import config_of, load_network, network_of
 from models.image_augment import augment, mix
 from models.image_data import NO_LABEL, ImageSet, blank_pictures, load_images
 from models.image_network import ImageNetwork
-from models.image_resnet import WIDTHS, ResNet
+from models.image_resnet import WIDTHS
+from models.local_folder import LocalFolder, folder_side_px
 from models.resume import Resume
 from models.splits import Split
 from models.title_contrast import WEIGHT, EmbedTitles, TitleTargets
@@ -43,16 +44,18 @@ KEPT_ACCURACY: Final = 0.9
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a variant is made of."""
+    """What a variant is made of. A model of a folder says itself which side it takes."""
 
     side_px: int
     widths: tuple[int, ...]
     epochs: int
+    architecture: str = "image-resnet"
 
 
 VARIANTS: Final[Mapping[str, Recipe]] = {
     "resnet96": Recipe(96, (32, 64, 96, 192), 18),
     "resnet64": Recipe(64, WIDTHS, 16),
+    "hf": Recipe(0, (), 10, "image-hf"),
 }
 DEFAULT_VARIANT: Final = "resnet64"
 
@@ -68,35 +71,55 @@ def train_image(
     variant: str = DEFAULT_VARIANT,
     titles: EmbedTitles | None = None,
     taxonomy: Taxonomy | None = None,
+    folder: LocalFolder | None = None,
 ) -> dict[str, Any]:
     """Train, calibrate on the development split, judge on the test split, write ``out``; → figures.
 
     ``images`` are used instead of those of ``data`` where given: other rows, or split otherwise.
     ``titles`` places product titles: with it the network also learns from pairs of title and photo.
+    ``folder`` holds the model of the variant ``hf``.
     """
     torch.manual_seed(seed)
     recipe = VARIANTS[variant]
-    images = images or load_images(data, taxonomy, limit, side_px=recipe.side_px)
-    side_px, epochs = images.pixels.shape[1], epochs or recipe.epochs
-    network = ResNet({h: len(names) for h, names in images.names.items()}, recipe.widths, side_px).to(device)
-    average, resume = _fit(network, images, TitleTargets(images.titles, titles), epochs, seed, device, out)
-    network = as_shipped(average)
+    side_px = images.pixels.shape[1] if images else folder_side_px(folder) if folder else recipe.side_px
+    images, epochs = images or load_images(data, taxonomy, limit, side_px), epochs or recipe.epochs
+    untrained = {name: Head(labels) for name, labels in images.names.items()}
+    bare = config_of(untrained, recipe.widths, {}, side_px, recipe.architecture)
+    bare |= folder.to_config(out.parent) if folder else {}
+    network = network_of(bare, out.parent).to(device)
+    if network.frozen is not None:
+        network.frozen.to(device)
+        images = seen_by(images, network)
+    titled = TitleTargets(images.titles, titles)
+    network, resume = _fit(network, images, titled, epochs, seed, device, out)
+    network = as_shipped(network)
     heads = calibrate(network, images, seed)
     figures = judge(network, heads, images, seed) | {"epochs": epochs, "seed": seed}
-    checkpoint.save(out, network.state_dict(), config_of(heads, recipe.widths, figures, side_px))
+    config = bare | {"heads": {n: h.to_config() for n, h in heads.items()}, "figures": figures}
+    checkpoint.save(out, network.state_dict(), config)
     resume.forget()
     return figures
 
 
+def seen_by(images: ImageSet, network: ImageNetwork) -> ImageSet:
+    """The set with what a frozen model says of each picture in place of its pixels."""
+    side_px = images.pixels.shape[1]
+
+    def blank(count: int, seed: int) -> npt.NDArray[Any]:
+        return network.see(blank_pictures(count, seed, side_px))
+
+    return replace(images, pixels=network.see(images.pixels), blank=blank)
+
+
 def _fit(
-    network: ResNet,
+    network: ImageNetwork,
     images: ImageSet,
     titles: TitleTargets,
     epochs: int,
     seed: int,
     device: str,
     out: Path,
-) -> tuple[ResNet, Resume]:
+) -> tuple[ImageNetwork, Resume]:
     """AdamW, one cycle of the learning rate, running average of the weights (returned)."""
     rng = np.random.default_rng(seed)
     shown = _Shown(images, seed)
@@ -107,7 +130,7 @@ def _fit(
     )
     average = copy.deepcopy(network)
     what = {"image": sorted(images.names), "pictures": len(images.pixels), "epochs": epochs, "seed": seed}
-    what |= {"side_px": images.pixels.shape[1], "titles": titles.used}
+    what |= {"shape": images.pixels.shape[1:], "titles": titles.used}
     networks = {"network": network, "average": average}
     resume = Resume(out, what, networks, optimiser, cycle, rng)
     for epoch in range(resume.restore(), epochs):
@@ -135,7 +158,7 @@ class _Shown:
     def __init__(self, images: ImageSet, seed: int) -> None:
         self._images = images
         count = sum(int(len(images.where("train", s)) * p.repeat) for s, p in images.parts.items())
-        blanks = blank_pictures(max(count // 20, 1), seed, images.pixels.shape[1])
+        blanks = images.blanks(max(count // 20, 1), seed)
         self.pixels = np.concatenate([images.pixels, blanks])
         self.labels = {
             head: torch.from_numpy(
@@ -163,11 +186,13 @@ class _Shown:
 
 
 def _step_loss(
-    network: ResNet, shown: _Shown, batch: npt.NDArray[np.intp], titles: TitleTargets, device: str
+    network: ImageNetwork, shown: _Shown, batch: npt.NDArray[np.intp], titles: TitleTargets, device: str
 ) -> Tensor:
     """Loss of one augmented batch; pairs with titles count where pictures are not blended."""
     pixels = torch.from_numpy(shown.pixels[batch]).to(device)
-    seen, order, share = mix(augment(pixels, shown.any_colour(batch).to(device)))
+    if pixels.dim() == 4:  # what a frozen model says of pictures stays as it is
+        pixels = augment(pixels, shown.any_colour(batch).to(device))
+    seen, order, share = mix(pixels)
     embedding, logits = network(seen)
     labels = {head: y[batch].to(device) for head, y in shown.labels.items()}
     loss = _loss(logits, labels)
@@ -185,7 +210,7 @@ def _loss(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> Tensor:
     return torch.stack(parts).sum()
 
 
-def logits_of(network: ImageNetwork, pixels: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
+def logits_of(network: ImageNetwork, pixels: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
     """Head → [n, labels] without gradients, on the network's device."""
     device = network.project.weight.device
     with torch.inference_mode():
@@ -199,7 +224,7 @@ def calibrate(network: ImageNetwork, images: ImageSet, seed: int) -> dict[str, H
     Labels that stand in for others (see :meth:`ImageSet.stands_in`) train, but do not calibrate.
     """
     logits = logits_of(network, images.pixels[images.where("dev")])
-    nothing = logits_of(network, blank_pictures(120, seed + 1, images.pixels.shape[1]))
+    nothing = logits_of(network, images.blanks(120, seed + 1))
     heads = {}
     for name in images.names:
         wanted = images.labels[name][images.where("dev")]
@@ -252,7 +277,7 @@ def judge(network: ImageNetwork, heads: dict[str, Head], images: ImageSet, seed:
             figures[f"{source}/{name}"] = _judge_head(heads[name], logits, images.labels[name][places])
     if "clothing_label" in images.names and "user" in images.parts:
         figures |= _judge_top_10(network, images)
-    nothing = logits_of(network, blank_pictures(300, seed + 2, images.pixels.shape[1]))
+    nothing = logits_of(network, images.blanks(300, seed + 2))
     figures["blank/abstains"] = {
         n: round(float(np.mean([label == OTHER for label in h.judge(nothing[n]).labels])), 3)
         for n, h in heads.items()
@@ -302,6 +327,7 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
 def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     network, config, _ = load_network(options.weights)
     images = load_images(options.data, side_px=config["side_px"])
+    images = seen_by(images, network) if network.frozen else images
     return judge(network.eval(), heads_from_config(config), images, options.seed)
 
 

@@ -25,6 +25,7 @@ from models.averaging import as_shipped, blend
 from models.calibration import fit_temperature, fit_threshold
 from models.heads import Head, heads_from_config
 from models.judge_text import judge
+from models.local_folder import LocalFolder
 from models.text import config_of, network_of
 from models.text_data import NONE, TextRows, read_texts
 from models.text_losses import class_weights, loss_of
@@ -61,6 +62,8 @@ VARIANTS: Final[Mapping[str, Recipe]] = {
     "bag": Recipe("text-bag", wide=True),
     **{name: Recipe(f"text-{name}", False, reader) for name, reader in _READERS.items()},
     **{f"{name}-wide": Recipe(f"text-{name}", True, reader) for name, reader in _READERS.items()},
+    "hf": Recipe("text-hf", wide=False),
+    "hf-wide": Recipe("text-hf", wide=True),
 }
 DEFAULT_VARIANT: Final = "bag"
 
@@ -74,11 +77,12 @@ def train_text(
     rows: TextRows | None = None,
     recipe: Recipe = VARIANTS[DEFAULT_VARIANT],
     device: str = "cpu",
+    folder: LocalFolder | None = None,
 ) -> dict[str, Any]:
     """Train on a folder, write ``out`` and return the figures on its test texts.
 
     ``seed`` is the network's (the tables have none that matters). ``rows`` are used instead of the
-    folder's where given: other texts, or split otherwise.
+    folder's where given: other texts, or split otherwise. ``folder`` holds the model of ``text-hf``.
     """
     started_s = time.monotonic()
     torch.manual_seed(seed)
@@ -87,9 +91,9 @@ def train_text(
     scripts = scripts_of(rows)
     columns = columns_of(rows) if recipe.wide else None
     empty = {name: Head(tuple(labels)).to_config() for name, labels in _heads(rows)}
-    network = network_of(
-        config_of(columns, empty, scripts, {}, recipe.architecture, recipe.reader), out.parent
-    )
+    bare = config_of(columns, empty, scripts, {}, recipe.architecture, recipe.reader)
+    bare |= folder.to_config(out.parent) if folder else {}
+    network = network_of(bare, out.parent)
     if columns is None:
         evidence = torch.cat([network.assemble(torch.zeros(1, 0), SCRIPTS[han]) for han in rows.han.tolist()])
     else:
@@ -108,8 +112,7 @@ def train_text(
         logits = {h: x.numpy() for h, x in network(seen)[1].items()}
     heads = {n: h.to_config() for n, h in _calibrate(rows, scripts, logits).items()}
     figures = judge(rows, scripts, heads_from_config({"heads": heads}), network) | {"seed": seed}
-    config = config_of(columns, heads, scripts, figures, recipe.architecture, recipe.reader)
-    checkpoint.save(out, network.state_dict(), config)
+    checkpoint.save(out, network.state_dict(), bare | {"heads": heads, "figures": figures})
     if resume is not None:
         resume.forget()
     progress(f"text: {out.name} written after {time.monotonic() - started_s:.0f} s")

@@ -21,10 +21,11 @@ from models.averaging import as_shipped, blend
 from models.calibration import calibration_error, fit_temperature, fit_threshold, macro_f1
 from models.encoder import OTHER
 from models.heads import Head, heads_from_config
+from models.local_folder import LocalFolder
 from models.resume import Resume
 from models.training_command import run
 from models.voice import config_of, load_network, network_of
-from models.voice_data import NO_LABEL, Heard, MelOf, VoiceSet, judged_clips, load_voices
+from models.voice_data import NO_LABEL, Hear, Heard, VoiceSet, judged_clips, load_voices
 from models.voice_mel import FRAME_STEP, frame_mask, standardise
 from models.voice_network import VoiceNetwork
 
@@ -40,6 +41,7 @@ VARIANTS: Final[Mapping[str, str]] = {
     "gru": "voice-gru",
     "cnn": "voice-cnn",
     "transformer": "voice-transformer",
+    "hf": "voice-hf",
 }
 """Variant → architecture."""
 DEFAULT_VARIANT: Final = "gru"
@@ -54,17 +56,20 @@ def train_voice(
     voices: VoiceSet | None = None,
     variant: str = DEFAULT_VARIANT,
     emotion: bool = False,
+    folder: LocalFolder | None = None,
 ) -> dict[str, Any]:
     """Train, calibrate on the development speakers, judge on the test speakers, write ``out``; → figures.
 
     ``voices`` are used instead of those of ``data`` where given: other clips, or split otherwise.
-    ``emotion`` adds that head, a sensitive inference, where the dataset names its column.
+    ``emotion`` adds that head, a sensitive inference, where the dataset names its column. ``folder`` holds
+    the model of the variant ``hf``.
     """
     torch.manual_seed(seed)
-    voices = voices or load_voices(data, seed=seed, emotion=emotion)
+    voices = voices or load_voices(data, seed=seed, emotion=emotion, hear=_ear(folder) if folder else None)
     untrained = {"word": Head(voices.words)} | _emotion_head(voices)
     architecture = VARIANTS[variant]
     bare = config_of({n: h.to_config() for n, h in untrained.items()}, voices.langs, {}, architecture)
+    bare |= folder.to_config(out.parent) if folder else {}
     network, resume = _fit(network_of(bare, out.parent).to(device), voices, epochs, seed, device, out)
     network = as_shipped(network)
     heads = _calibrate(network, voices)
@@ -73,6 +78,12 @@ def train_voice(
     checkpoint.save(out, network.state_dict(), config)
     resume.forget()
     return figures
+
+
+def _ear(folder: LocalFolder) -> Hear:
+    from models.voice_folder import FrozenEar
+
+    return FrozenEar(folder)
 
 
 def _emotion_head(voices: VoiceSet) -> dict[str, Head]:
@@ -220,7 +231,7 @@ def judge(network: VoiceNetwork, heads: Mapping[str, Head], voices: VoiceSet, da
         places = voices.where("test", source)
         if len(places):
             figures[f"{source}/abstains"] = _abstains(heads["word"], logits_of(network, voices, places))
-    for source, heard in judged_clips(data, MelOf()).items():
+    for source, heard in judged_clips(data, network.listen).items():
         figures[f"{source}/abstains"] = _abstains(heads["word"], _logits(network, heard))
     places = voices.where("test")
     places = places[voices.emotions[places] != NO_LABEL]
@@ -268,7 +279,8 @@ def _train(options: argparse.Namespace) -> dict[str, Any]:
 def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     network, config, _ = load_network(options.weights)
     heads = heads_from_config(config)
-    voices = load_voices(options.data, copies=0, emotion="emotion" in heads)
+    hear = network.listen if network.frozen else None
+    voices = load_voices(options.data, copies=0, emotion="emotion" in heads, hear=hear)
     return judge(network.eval(), heads, voices, options.data)
 
 

@@ -4,6 +4,7 @@
 ``voice-gru``          three convolutions, bidirectional GRU, attention (:mod:`models.voice_gru`)
 ``voice-cnn``          convolutions, mean and maximum over time (:mod:`models.voice_cnn`)
 ``voice-transformer``  convolutions, Transformer encoder (:mod:`models.voice_transformer`)
+``voice-hf``           frozen audio model of a local folder (:mod:`models.voice_folder`)
 =====================  ==============================================================================
 """
 
@@ -42,6 +43,7 @@ SIZES: Final[Mapping[str, Mapping[str, Any]]] = {
     "voice-gru": {"widths": list(WIDTHS), "hidden": HIDDEN},
     "voice-cnn": {"widths": [24, 48, 96], "hidden": 128},
     "voice-transformer": {"widths": [24, 40, 56], "hidden": 96},
+    "voice-hf": {},
 }
 """Architecture → what its network is built with; part of the config."""
 
@@ -58,10 +60,18 @@ def _transformer(config: Config, head_sizes: HeadSizes, near: Path) -> VoiceNetw
     return TransformerVoice(head_sizes, config["widths"], config["hidden"])
 
 
+def _folder(config: Config, head_sizes: HeadSizes, near: Path) -> VoiceNetwork:
+    from models.local_folder import folder_of
+    from models.voice_folder import FolderVoiceNetwork
+
+    return FolderVoiceNetwork(head_sizes, folder_of(config, near))
+
+
 ARCHITECTURES: Final[Mapping[str, Callable[[Config, HeadSizes, Path], VoiceNetwork]]] = {
     "voice-gru": _gru,
     "voice-cnn": _cnn,
     "voice-transformer": _transformer,
+    "voice-hf": _folder,
 }
 """Architecture → what builds its empty network from a config; ``near`` is the folder of the weights."""
 
@@ -122,6 +132,8 @@ class VoiceEncoder:
         ).hexdigest()
         self._places = self._place_words(taxonomy or load_taxonomy())
         self._network = network.eval().to(self.device)
+        if network.frozen is not None:
+            network.frozen.to(self.device)
 
     def _place_words(self, taxonomy: Taxonomy) -> npt.NDArray[np.float32]:
         """[words, EMBEDDING_DIM] unit vectors: a category's prototype or a word's own."""
@@ -204,14 +216,15 @@ def config_of(
 ) -> Config:
     """The checkpoint's config; see :mod:`models.checkpoint`.
 
-    ``langs``: word → zh or en; ``network``: what the architecture is built with, its own sizes by default.
+    ``langs``: word → zh or en; ``network``: sizes other than the usual.
     """
     return {
         "architecture": architecture,
         "version": 1,
         "preprocessing": DECODER_VERSION,
         "space": space.SPACE_VERSION,
-        **(network or SIZES[architecture]),
+        **SIZES[architecture],
+        **(network or {}),
         "heads": dict(heads),
         "langs": dict(langs),
         "figures": dict(figures),

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.voice_mel import LogMel, frame_mask, pad_mels
+from models.local_folder import Frozen
+from models.voice_decode import Wave
+from models.voice_mel import LogMel, frame_mask, pad_mels, pad_waves
 
 
 class VoiceNetwork(nn.Module):
@@ -18,6 +22,9 @@ class VoiceNetwork(nn.Module):
     What lies past a clip's end changes nothing. An architecture builds what it needs, then calls
     :meth:`add_heads`, and gives :meth:`features`.
     """
+
+    frozen: Frozen | None = None
+    """A model of a local folder that is part of it, but not trained or stored with it."""
 
     def add_heads(self, head_sizes: Mapping[str, int], width: int, dropout: float) -> None:
         """Linear heads over ``width`` features, by name; ``word`` is always there."""
@@ -45,6 +52,12 @@ class VoiceNetwork(nn.Module):
         with torch.autocast(waves.device.type, enabled=False):
             mel, counts = self.mel(waves, lengths)
         return self.features(mel, counts)
+
+    def listen(self, wave: Wave) -> npt.NDArray[np.float32]:
+        """One waveform → what :meth:`gather` takes of it: log-mels [MELS, frames]."""
+        with torch.inference_mode():
+            mel, counts = self.mel(*pad_waves([wave]))
+        return np.asarray(mel[0, :, : counts[0]].numpy(), dtype=np.float32).copy()
 
     def gather(self, heard: Sequence[Any]) -> tuple[Tensor, Tensor]:
         """Log-mels [MELS, frames] of clips → what ``forward`` takes."""

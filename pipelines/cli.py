@@ -198,11 +198,21 @@ def doctor(config: Path | None, overrides: tuple[str, ...], as_json: bool) -> No
 @click.option(
     "--out", type=click.Path(path_type=Path), help="folder for the weights (default: the shipped ones)"
 )
-def train(data: Path, only: str | None, out: Path | None) -> None:
-    """Train the encoders and the fusion head; fixed seeds, progress on the way."""
+@click.option("--variant", help="another network than the shipped one's, e.g. bigru (with --only)")
+@click.option("--folder", type=click.Path(path_type=Path), help="local Hugging Face model, for --variant hf")
+@click.option("--epochs", type=click.IntRange(1), help="instead of the variant's own number")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--emotion", is_flag=True, help="train the emotion head of voice too (a sensitive inference)")
+def train(data: Path, only: str | None, out: Path | None, **choice: Any) -> None:
+    """Train the encoders and the fusion head; fixed seeds, progress on the way.
+
+    DIR/dataset.yaml names files, columns and label maps; see models/dataset.yaml. An interrupted training
+    goes on where it was when it is asked for again.
+    """
+    from models.train import Choice
     from models.train import train as train_models
 
-    train_models(data, only, out, click.echo)
+    train_models(data, only, out, click.echo, Choice(**choice))
 
 
 @cli.command()
