@@ -51,7 +51,7 @@ def user_name(number: int) -> str:
 
 @dataclass
 class Population:
-    """A source of people and their events; the same seed gives the same ones, whatever the chunks' order."""
+    """A source of people and their events; the same seed and the same calls give the same ones."""
 
     seed: int = 7
     events_each: float = 5.0
