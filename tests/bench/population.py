@@ -32,7 +32,7 @@ NOW_US = int(time.time() * 1e6)
 DAY_US = 86_400_000_000
 _FIRST = [c.id for c in TAXONOMY.categories if c.parent is None]
 _PARENT = np.array([_FIRST.index(c.parent or c.id) for c in TAXONOMY.categories])
-_CHILDREN = np.stack([np.resize(np.flatnonzero(_PARENT == i), 12) for i in range(len(_FIRST))])
+_CHILDREN = np.stack([np.resize(np.flatnonzero(i == _PARENT), 12) for i in range(len(_FIRST))])
 """Slots of each first-level category and those below it, repeated to the same length."""
 _SHARED = 0.55
 """How much of one direction all embeddings share."""
