@@ -14,6 +14,7 @@ import importlib.util
 import json
 import logging
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -60,12 +61,12 @@ def evaluate(
 
     Raises EvaluationError for a folder that is not there or an unknown step.
     """
-    from models.evaluate_plan import steps
-    from models.report_page import write_report
-
     data, out = Path(data_dir), Path(out_dir)
     if not data.is_dir():
         raise EvaluationError(f"evaluate: {data}: expected a folder of data, got none; check --data")
+    from models.evaluate_plan import steps
+    from models.report_page import write_report
+
     budget = QUICK if quick else FULL
     plan = chosen(steps(data, budget), only)
     out.mkdir(parents=True, exist_ok=True)
@@ -118,9 +119,7 @@ def run(
                 try:
                     _compute(step, context, clock)
                 except Exception as error:
-                    logging.getLogger(__name__).debug("%s failed", step.name, exc_info=True)
-                    known = isinstance(error, PortraitError)
-                    outcome.failed[step.name] = str(error) if known else f"{type(error).__name__}: {error}"
+                    outcome.failed[step.name] = _told_of(error)
                     progress(f"{where}: failed: {outcome.failed[step.name]}")
                     clock.skip(step)
                     continue
@@ -129,6 +128,14 @@ def run(
             outcome.seconds[step.name] = result["seconds"]
             clock.skip(step)
     return outcome
+
+
+def _told_of(error: Exception) -> str:
+    """An error that was foreseen in its own words, another one with its class and place."""
+    if isinstance(error, PortraitError):
+        return str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"
 
 
 def _compute(step: Step, context: Context, clock: _Clock) -> None:
