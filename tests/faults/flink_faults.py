@@ -32,7 +32,7 @@ from tests.job import Job, make_job, real_events, wait_until
 from tests.kafka_server import KafkaServer, running_kafka
 from tests.redis_server import RedisServer, running_redis
 
-RATE = 40.0
+RATE = 20.0
 """Events a second."""
 
 
@@ -64,17 +64,24 @@ class Feed:
     applied: list[tuple[float, int]] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
 
+    def __post_init__(self) -> None:
+        self._sending = threading.Thread(target=self._send)
+
     @contextmanager
     def running(self) -> Iterator[Feed]:
-        threads = [threading.Thread(target=self._send), threading.Thread(target=self._watch)]
-        for thread in threads:
-            thread.start()
+        watching = threading.Thread(target=self._watch)
+        self._sending.start()
+        watching.start()
         try:
             yield self
         finally:
-            threads[0].join()
+            self._sending.join()
             self._stop.set()
-            threads[1].join()
+            watching.join()
+
+    def join(self) -> None:
+        """Wait until everything is sent."""
+        self._sending.join()
 
     def gap_s(self, since_s: float) -> float:
         """The longest time without progress of those that end after ``since_s``."""
@@ -133,12 +140,13 @@ def run_case(
     opened_s = time.monotonic() - began_s
     feed = Feed(job, users)
     with feed.running():
-        wait_until(lambda: bool(feed.applied) and feed.applied[-1][1] > 200, 120, "events to be applied")
+        wait_until(lambda: bool(feed.applied) and feed.applied[-1][1] > 100, 120, "events to be applied")
         say(f"{name}: harm")
         harmed_s = time.monotonic()
         harm(parts, jobs)
         mended_s = time.monotonic() - harmed_s
-    jobs.settle(300)
+        feed.join()
+        jobs.settle(300)
     found = job.audit()
     files = len(list(job.settings.history.dir.rglob("*.parquet")))
     listed = [row for row in jobs.listed()["jobs"] if row["state"] == "RUNNING"]

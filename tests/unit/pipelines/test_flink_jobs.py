@@ -222,7 +222,7 @@ def test_the_cause_of_a_failure_is_one_line() -> None:
     java = "java.lang.RuntimeException: outer\n\tat a.b.C\nCaused by: java.io.IOException: disk full\n\tat x"
     assert root_cause(java) == "java.io.IOException: disk full"
     python = (
-        "Caused by: java.lang.RuntimeException: Error received from SDK harness for instruction 3: Traceback\n"
+        "Caused by: java.lang.RuntimeException: Error received from SDK harness for instruction 3: Trace\n"
         '  File "x.py", line 1\nfeatures.online.StoreError: redis: expected an answer, got none\n\tat j.k'
     )
     assert root_cause(python) == "features.online.StoreError: redis: expected an answer, got none"

@@ -21,7 +21,7 @@ from features.history import EVENTS_SCHEMA, PROFILES_SCHEMA, HistoryError
 from features.schema import EMBEDDING_DIM
 from pipelines import metrics, sinks
 from pipelines.records import Reason, Record, Rejected
-from pipelines.settings import Endless, History, Outputs, Settings, SettingsError
+from pipelines.settings import History, Outputs, Settings, SettingsError
 from pipelines.sinks import (
     WriteChangelog,
     WriteEvents,
@@ -100,13 +100,13 @@ def test_rows_wait_in_the_writer_until_the_driver_flushes(settings: Settings, tm
     assert [row["event_id"] for row in rows["events"]] == ["1"]
 
 
-def test_endless_jobs_group_rows_into_few_whole_files_of_bounded_size(tmp_path: Path) -> None:
+def test_a_group_of_rows_becomes_few_whole_files_of_bounded_size(tmp_path: Path) -> None:
     small = Settings(history=History(dir=tmp_path, flush_bytes=10_000))
-    run([profiles(PROFILE | {"revision": n}) for n in range(100)], WriteProfiles(small, Endless()))
+    packed = [profiles(PROFILE | {"revision": n}).serialize().to_pybytes() for n in range(100)]
+    run([(0, packed)], beam.ParDo(sinks._WriteFilesFn("profiles", small)))
     files = [pq.ParquetFile(file).read() for file in tmp_path.rglob("*.parquet")]
     assert sorted(n for file in files for n in file["revision"].to_pylist()) == list(range(100))
-    assert 1 < len(files) < 20
-    assert all(file.nbytes < 20_000 for file in files)
+    assert len(files) == 100 / (10_000 // len(packed[0]))
     assert not list(tmp_path.rglob("*.tmp"))
 
 
