@@ -9,7 +9,7 @@ Rows are at-least-once: their keys are (``source``, ``event_id``) in ``events`` 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -90,6 +90,27 @@ EVENTS_SCHEMA: Final = pa.schema(
 KINDS: Final = tuple(k.name.lower() for k in Kind)
 
 SCHEMAS: Final[Mapping[Table, pa.Schema]] = {"events": EVENTS_SCHEMA, "profiles": PROFILES_SCHEMA}
+
+
+def _texts(name: str, kind: pa.DataType) -> Iterator[str]:
+    """Parquet paths of the strings in a column."""
+    if pa.types.is_string(kind):
+        yield name
+    elif pa.types.is_list(kind):
+        yield from _texts(f"{name}.list.element", kind.value_type)
+    elif pa.types.is_struct(kind):
+        for inner in kind:
+            yield from _texts(f"{name}.{inner.name}", inner.type)
+
+
+PARQUET: Final[Mapping[Table, Mapping[str, Any]]] = {
+    table: {
+        "compression": "zstd",
+        "use_dictionary": [path for field in schema for path in _texts(field.name, field.type)],
+    }
+    for table, schema in SCHEMAS.items()
+}
+"""How files are written. Vectors never repeat: a dictionary of them takes time and a third more room."""
 
 
 class HistoryError(PortraitError, ValueError):

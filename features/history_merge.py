@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from features.history import SCHEMAS, HistoryError, Table
+from features.history import PARQUET, SCHEMAS, HistoryError, Table
 
 KEYS: Final[Mapping[Table, tuple[str, ...]]] = {
     "events": ("user_id", "source", "event_id", "event_space"),
@@ -175,7 +175,7 @@ def _write(
         temporary = prefix.with_name(f"{prefix.name}{len(merged.files):05d}.tmp")
         merged.files.append(temporary)
         with temporary.open("xb") as file:
-            with pq.ParquetWriter(file, SCHEMAS[table], compression="zstd", **sorting) as writer:
+            with pq.ParquetWriter(file, SCHEMAS[table], **PARQUET[table], **sorting) as writer:
                 while group is not None:
                     writer.write_table(group, row_group_size=ROW_GROUP)
                     merged.rows += group.num_rows

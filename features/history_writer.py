@@ -19,7 +19,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.history import SCHEMAS, HistoryError, Table
+from features.history import PARQUET, SCHEMAS, HistoryError, Table
 
 LEFTOVER_AGE_S: Final = 3_600.0
 """A temporary file untouched for so long belongs to a process that was killed."""
@@ -37,7 +37,7 @@ def write_table(directory: Path, table: Table, batches: Iterable[pa.RecordBatch]
     temporary = folder / f".{name}.tmp"
     try:
         with temporary.open("xb") as file:
-            pq.write_table(_as_table(table, batches), file, compression="zstd")
+            pq.write_table(_as_table(table, batches), file, **PARQUET[table])
             file.flush()
             os.fsync(file.fileno())
         final = temporary.replace(folder / f"{name}.parquet")

@@ -58,7 +58,7 @@ def _served(name: str, decode: Callable[[bytes | None], _T]) -> cached_property[
             kind = PROFILE_FIELDS[place].type
             raise ValueFormatError(
                 f"profile field {name}: expected a value of type {kind}, got other bytes; "
-                "another version or program wrote it: rebuild the store"
+                "another version or program wrote it: run portrait rebuild"
             ) from error
 
     return cached_property(read)

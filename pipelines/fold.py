@@ -113,6 +113,8 @@ class FoldContext:
     names: tuple[str, str]  # event_space and profile_space, hex
     policy: FoldPolicy
     attempts: int = 8
+    counted: bool = True
+    """Whether the metrics of a run take note; what is folded again (a rebuild) would make them untrue."""
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
 
@@ -210,7 +212,8 @@ def fold_numbers(
         folded.outcomes[chosen[done]] = result.outcome[done]
         live = ~result.states.erased[place[user_of[chosen]]]
         kept[chosen[done & live & np.isin(result.outcome, _ROWS)]] = True
-        _count(result, done, numbers[chosen], now_us)
+        if context.counted:
+            _count(result, done, numbers[chosen], now_us)
         pending = pending[~won]
         if not len(pending):
             return folded, kept

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -119,6 +119,7 @@ def fold_table(
 
     ``ended_us``: users → record time (µs) up to which their events are left out.
     """
+    context = replace(context, counted=False)
     started_s = said_s = time.monotonic()
     writer = HistoryWriter(directory, _FLUSH_S, _FLUSH_BYTES)
     with exclusive(directory):  # no file may go while they are read
@@ -165,10 +166,13 @@ def _fold_users(some: UserEvents, context: FoldContext, report: Rebuilt, writer:
     report.rebuilt += len(changed)
     erased = np.unique(some.user_of[folded.outcomes == Outcome.ABSORBED])
     report.erased += len(np.setdiff1d(erased, changed))
-    names = pa.array([some.users[i] for i in changed.tolist()], pa.string())
-    for batch in folded.profiles:
-        rows = batch.filter(pc.is_in(batch.column(JOIN_KEY), value_set=names))
-        writer.add("profiles", rows)
+    names = pa.array(some.users, pa.string())
+    for (
+        batch
+    ) in folded.profiles:  # those newer than the table's: a killed rebuild may have stored unwritten ones
+        place = pc.index_in(batch.column(JOIN_KEY), value_set=names).to_numpy()
+        newer = batch.column("revision").to_numpy() > some.revisions[place]
+        writer.add("profiles", batch.filter(pa.array(newer)))
 
 
 def _fold(some: UserEvents, context: FoldContext) -> tuple[Folded, npt.NDArray[Any]]:

@@ -208,7 +208,7 @@ def ready_store(settings: Settings, *, claim: bool = True) -> ProfileStore:
 
 
 _ANOTHER_STORE: Final = (
-    "give feature_store.yaml another project and run from the earliest offsets into that (portrait backfill)"
+    "fill a fresh store beside it and switch: portrait backfill --from-kafka EARLIEST"
 )
 
 

@@ -87,7 +87,7 @@ class RedisProfiles:
         if stateless:
             raise StatelessUsersError(
                 f"{self._where}: expected a state beside the views of every user, got {stateless} of "
-                f"{len(user_ids)} users with views alone (feast materialize); rebuild the store first"
+                f"{len(user_ids)} users with views alone (feast materialize); run portrait rebuild"
             )
         return states
 

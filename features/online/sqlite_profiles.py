@@ -43,7 +43,7 @@ class SqliteProfiles:
                 raise StatelessUsersError(
                     f"{self._file.where}: expected a state beside the views of every user, got "
                     f"{len(stateless)} of {len(user_ids)} users with views alone (feast materialize); "
-                    "rebuild the store first"
+                    "run portrait rebuild"
                 )
         return [held.get(user_id) for user_id in user_ids]
 

@@ -83,6 +83,10 @@ def test_what_is_rebuilt_is_the_newest_profile_of_the_table(
     held = _stored(fresh, USERS).head["revision"].tolist()
     assert held == [before[f"user{u}"] + 1 for u in range(USERS)]
     assert _newest(directory) == {f"user{u}": held[u] for u in range(USERS)}
+    newest = max(directory.glob("profiles/dt=*/*.parquet"), key=lambda file: file.stat().st_mtime_ns)
+    newest.unlink()  # as if killed after the store was written
+    rebuilt(fresh, directory)
+    assert _newest(directory) == {f"user{u}": held[u] for u in range(USERS)}
     fresh.close()
 
 
