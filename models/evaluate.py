@@ -8,17 +8,13 @@ needs it; a step that fails is named with its error, and the others go on.
 
 from __future__ import annotations
 
-import ast
-import hashlib
-import importlib.util
 import json
 import logging
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,11 +22,10 @@ import torch
 
 from features.errors import PortraitError, UsageError
 from models import checkpoint
+from models.evaluate_keys import key_of
 from models.evaluate_step import FULL, QUICK, RESULT, Budget, Context, Progress, Step
 
 REPORT_VERSION: Final = 1
-ENGINE: Final = ("models.evaluate_step",)
-"""Code that every key holds."""
 
 
 class EvaluationError(UsageError):
@@ -44,8 +39,8 @@ class Outcome:
     done: dict[str, dict[str, Any]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Of those computed in this or an earlier run."""
+    seconds: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """On the clock and of the processor, of those computed in this or an earlier run."""
 
 
 def evaluate(
@@ -125,7 +120,7 @@ def run(
                     continue
             result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
             outcome.done[step.name] = result
-            outcome.seconds[step.name] = result["seconds"]
+            outcome.seconds[step.name] = (result["seconds"], result["processor_seconds"])
             clock.skip(step)
     return outcome
 
@@ -140,11 +135,11 @@ def _told_of(error: Exception) -> str:
 
 def _compute(step: Step, context: Context, clock: _Clock) -> None:
     context.folder.mkdir(parents=True, exist_ok=True)
-    start = time.monotonic()
+    start, start_cpu = time.monotonic(), time.process_time()
     torch.manual_seed(0)
     section = step.run(context)
-    seconds = time.monotonic() - start
-    result = section.to_json() | {"seconds": round(seconds, 1)}
+    seconds, cpu = time.monotonic() - start, time.process_time() - start_cpu
+    result = section.to_json() | {"seconds": round(seconds, 1), "processor_seconds": round(cpu, 1)}
     part = context.folder / f"{RESULT}.part"
     part.write_text(json.dumps(result, ensure_ascii=False, allow_nan=False), encoding="utf-8")
     part.replace(context.folder / RESULT)  # last: what is there was computed to its end
@@ -163,40 +158,6 @@ def _missing(step: Step, data: Path, weights: Path, outcome: Outcome) -> str:
         f"needs {', '.join(needs)}, which did not run" if needs else "",
     ]
     return "; ".join(part for part in parts if part)
-
-
-def key_of(step: Step, data: Path, weights: Path, budget: Budget, keys: Mapping[str, str]) -> str:
-    """Hex digest of everything that the step's results depend on."""
-    read = [data / name for name in (*step.files, "dataset.yaml", "taxonomy.json")]
-    read += [weights / f"{name}.safetensors" for name in step.weights]
-    inputs = {
-        "report": REPORT_VERSION,
-        "step": step.name,
-        "budget": repr(budget),
-        "files": [_digest_of(p, p.stat().st_mtime_ns) if p.is_file() else "" for p in read],
-        "code": [_code_digest(name) for name in (*ENGINE, _module_of(step), *step.code)],
-        "needs": [keys[name] for name in step.needs],
-    }
-    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
-
-
-@cache
-def _digest_of(file: Path, _changed_ns: int) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _module_of(step: Step) -> str:
-    run_by = getattr(step.run, "func", step.run)
-    return str(run_by.__module__)
-
-
-@cache
-def _code_digest(module: str) -> str:
-    """Of a module's code without its comments."""
-    spec = importlib.util.find_spec(module)
-    source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else module
-    return hashlib.sha256(ast.dump(ast.parse(source)).encode()).hexdigest()
 
 
 class _Clock:
@@ -254,7 +215,8 @@ def report_of(plan: Sequence[Step], outcome: Outcome, budget: Budget, only: Sequ
         "only": list(only),
         "left_out": outcome.left_out,
         "failed": outcome.failed,
-        "seconds": outcome.seconds,
+        "seconds": {name: both[0] for name, both in outcome.seconds.items()},
+        "processor_seconds": {name: both[1] for name, both in outcome.seconds.items()},
         "sections": [
             {"name": step.name, "title": step.title} | outcome.done[step.name]
             for step in plan

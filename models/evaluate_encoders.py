@@ -1,36 +1,25 @@
-"""The steps that every modality goes through: shipped weights, repeated seeds, folds, baselines, summary."""
+"""The steps that every modality goes through: trainings, baselines, summary, explained verdicts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from models.evaluate_content import (
-    Item,
-    fold_split,
-    folds_of,
-    read_items,
-    standard_splits,
-    taxonomy_of,
-)
-from models.evaluate_heads import Key, Verdicts, joined, judge, load_verdicts, save_verdicts, verdicts
+from models.evaluate_content import Item, folds_of, standard_splits
+from models.evaluate_heads import Key, Verdicts, joined, load_verdicts, save_verdicts, verdicts
 from models.evaluate_step import Budget, Context, Section, Step
 from models.evaluate_summary import summarise
-from models.registry import load_encoder
-from models.splits import Split
+from models.evaluate_training import VERDICTS, fold_names, items_of, seed_names, training_steps
 
-VERDICTS: Final = "verdicts.npz"
-
-Train = Callable[[Context, Path, int, Callable[[str], Split] | None], Any]
-"""(context, weights to write, seed, split of a group or None for the usual one)."""
 Predict = Callable[[npt.NDArray[np.bool_], npt.NDArray[np.bool_], int], npt.NDArray[Any]]
 """(places to fit on, places to judge, seed) → labels said there."""
+Baseline = Callable[[Sequence[Item], str], Predict]
+"""(items with a label of the head, head) → what fits and predicts."""
 
 
 @dataclass(frozen=True)
@@ -39,63 +28,45 @@ class Modality:
 
     name: str
     files: tuple[str, ...]
-    train: Train
-    baselines: Mapping[str, Callable[[Sequence[Item], str], Predict]]
-    """Name → (items with a label of the head, head) → what fits and predicts."""
+    baselines: Mapping[str, Baseline]
     baseline_heads: tuple[str, ...]
     explain: Callable[[Context], Section]
     plots: tuple[Key, ...]
     """Heads whose confusion, calibration and coverage are drawn."""
-    code: tuple[str, ...]
     by_language: bool
     """Whether a baseline is fitted for each language alone."""
-    train_s: float
-    """Seconds of one short training on one core."""
-    judge_s: float
     baseline_s: float
+    """Seconds of all baselines on one core."""
 
 
-_CODE: Final = ("models.evaluate_content", "models.evaluate_heads", "models.splits", "models.statistics")
+_CODE: Final = ("models.evaluate_content", "models.evaluate_heads", "models.statistics")
 
 
 def steps_of(m: Modality, budget: Budget) -> tuple[Step, ...]:
     """All steps of a modality, in an order that respects their needs."""
-    name, code = m.name, (*_CODE, *m.code)
-    folds = [f"{name}-fold-{k}" for k in range(budget.folds)]
-    seeds = [f"{name}-seed-{s}" for s in range(budget.seeds)]
-    train = partial(Step, files=m.files, code=code, seconds=m.train_s, shown=False)
-    shipped = Step(
-        f"{name}-shipped",
-        f"{name}: the shipped weights",
-        partial(_judge_shipped, m),
-        m.files,
-        (name,),
-        code,
-        seconds=m.judge_s,
-        shown=False,
-    )
-    baselines = Step(
-        f"{name}-baselines",
-        f"{name}: baselines",
-        partial(_baselines, m),
-        m.files,
-        code=code,
-        seconds=m.baseline_s,
-        shown=False,
-    )
+    name = m.name
+    module = f"models.evaluate_{name}"
+    needs = (f"{name}-shipped", *seed_names(name, budget), *fold_names(name, budget), f"{name}-baselines")
+    summary, baselines = partial(_summary, m), partial(_baselines, m)
     return (
-        shipped,
-        *(train(s, f"{name}: seed {i}", partial(_seed, m, i)) for i, s in enumerate(seeds)),
-        *(train(f, f"{name}: without fold {k}", partial(_fold, m, k)) for k, f in enumerate(folds)),
-        baselines,
+        *training_steps(name, m.files, budget),
+        Step(
+            f"{name}-baselines",
+            f"{name}: baselines",
+            baselines,
+            m.files,
+            code=(module,),
+            seconds=m.baseline_s,
+            shown=False,
+        ),
         Step(
             name,
             f"Encoder: {name}",
-            partial(_summary, m),
+            summary,
             m.files,
-            code=("models.evaluate_summary", *_CODE),
-            needs=(shipped.name, *seeds, *folds, baselines.name),
-            seconds=15,
+            code=("models.evaluate_summary",),
+            needs=needs,
+            seconds=60,
         ),
         Step(
             f"{name}-attribution",
@@ -103,57 +74,10 @@ def steps_of(m: Modality, budget: Budget) -> tuple[Step, ...]:
             m.explain,
             m.files,
             (name,),
-            ("models.attribution", *_CODE),
+            ("models.attribution", "models.evaluate_explained", *_CODE),
             seconds=90,
         ),
     )
-
-
-def items_of(ctx: Context, modality: str) -> list[Item]:
-    """The content that this run judges on: a share of its groups, all speakers."""
-    share = 1.0 if modality == "voice" else ctx.budget.share
-    return read_items(ctx.data, modality, taxonomy_of(ctx.data), share)
-
-
-def test_items(ctx: Context, modality: str) -> list[Item]:
-    """Those of the test split that no shipped weights saw."""
-    items = items_of(ctx, modality)
-    splits = standard_splits(modality, items)
-    return [item for item, split in zip(items, splits, strict=True) if split == "test"]
-
-
-def _judge_shipped(m: Modality, ctx: Context) -> Section:
-    taxonomy = taxonomy_of(ctx.data)
-    encoder = load_encoder(m.name, ctx.weights / f"{m.name}.safetensors", "cpu", taxonomy.words, taxonomy)
-    save_verdicts(ctx.folder / VERDICTS, judge(encoder, test_items(ctx, m.name)))
-    return Section(figures={"fingerprint": encoder.fingerprint})
-
-
-def _seed(m: Modality, seed: int, ctx: Context) -> Section:
-    return _train_and_judge(m, ctx, seed, None, test_items(ctx, m.name))
-
-
-def _fold(m: Modality, fold: int, ctx: Context) -> Section:
-    items = items_of(ctx, m.name)
-    groups = [item.group for item in items]
-    held = folds_of(m.name, groups, ctx.budget.folds) == fold
-    split = fold_split(m.name, groups, fold, ctx.budget.folds)
-    return _train_and_judge(m, ctx, 0, split, [i for i, h in zip(items, held, strict=True) if h])
-
-
-def _train_and_judge(
-    m: Modality, ctx: Context, seed: int, split: Callable[[str], Split] | None, items: Sequence[Item]
-) -> Section:
-    weights, taxonomy = ctx.folder / f"{m.name}.safetensors", taxonomy_of(ctx.data)
-    m.train(ctx, weights, seed, split)
-    encoder = load_encoder(m.name, weights, "cpu", taxonomy.words, taxonomy)
-    save_verdicts(ctx.folder / VERDICTS, judge(encoder, items))
-    return Section(figures={"seed": seed, "judged": len(items)})
-
-
-def fold_weights(ctx: Context, modality: str, fold: int) -> Path:
-    """Weights that never saw the groups of a fold."""
-    return ctx.folders[f"{modality}-fold-{fold}"] / f"{modality}.safetensors"
 
 
 def _baselines(m: Modality, ctx: Context) -> Section:
@@ -162,10 +86,10 @@ def _baselines(m: Modality, ctx: Context) -> Section:
     splits = standard_splits(m.name, items)
     folds = folds_of(m.name, [i.group for i in items], ctx.budget.folds)
     for name, make in m.baselines.items():
-        ctx.say(f"{m.name}: baseline {name}")
         by_seed: list[dict[Key, Verdicts]] = [{} for _ in range(ctx.budget.seeds)]
         by_fold: list[dict[Key, Verdicts]] = [{} for _ in range(ctx.budget.folds)]
         for head, lang in _fits(m, items):
+            ctx.say(f"{m.name}: baseline {name}, {head} {lang}")
             mine = np.array([i for i, x in enumerate(items) if head in x.labels and lang in (x.lang, "")])
             predict = make([items[i] for i in mine], head)
             for seed, found in enumerate(by_seed):
@@ -207,8 +131,8 @@ def _summary(m: Modality, ctx: Context) -> Section:
     return summarise(
         ctx,
         load_verdicts(ctx.folders[f"{m.name}-shipped"] / VERDICTS),
-        [load_verdicts(ctx.folders[f"{m.name}-seed-{s}"] / VERDICTS) for s in range(budget.seeds)],
-        [load_verdicts(ctx.folders[f"{m.name}-fold-{k}"] / VERDICTS) for k in range(budget.folds)],
+        [load_verdicts(ctx.folders[step] / VERDICTS) for step in seed_names(m.name, budget)],
+        [load_verdicts(ctx.folders[step] / VERDICTS) for step in fold_names(m.name, budget)],
         {
             name: (
                 [load_verdicts(baselines / f"{name}-seed-{s}.npz") for s in range(budget.seeds)],

@@ -76,7 +76,7 @@ def explained_section(
             "Examples",
             ["head", "said", "label", "what it rests on (fall of the score)"],
             [
-                [e.head, e.said, e.wanted, ", ".join(f"{name} ({fall:+.2f})" for name, fall in e.marks)]
+                [e.head, e.said, e.wanted, ", ".join(f"{name} ({fall:+.3f})" for name, fall in e.marks)]
                 for e in found[:EXAMPLES]
             ],
         )

@@ -17,21 +17,17 @@ from torch import Tensor
 from models.attribution import FRACTIONS, deletion_test, grid_regions, integrated_gradients, occlusion
 from models.encoder import OTHER, Encoder
 from models.evaluate_content import Item, files_of, taxonomy_of
-from models.evaluate_encoders import Modality, test_items
+from models.evaluate_encoders import Modality
 from models.evaluate_explained import Explained, explained_section, verdict_score
-from models.evaluate_step import QUICK, Context, Section
+from models.evaluate_step import Context, Section
+from models.evaluate_training import unseen_items
 from models.image import load_network
-from models.image_data import load_images
 from models.image_decode import decode_image
 from models.image_network import ImageNetwork
 from models.registry import load_encoder
-from models.splits import Split, split_of
-from models.train_image import DEFAULT_VARIANT, VARIANTS, train_image
 
 GRID: Final = 8
 """Cells of a picture's side that are hidden one by one."""
-_QUICK_ROWS: Final = 1500
-"""Of each file, in a quick run's trainings."""
 _MEASURED: Final = {"catalogue": "sub", "user": "clothing_label", "grocery": "grocery_coarse"}
 
 
@@ -40,24 +36,13 @@ def image_modality(data: Path) -> Modality:
     return Modality(
         name="image",
         files=files_of(data, "image"),
-        train=_train,
         baselines={"colour histogram + linear": _colours},
         baseline_heads=("category", *_MEASURED.values()),
         explain=_explain,
         plots=(("catalogue", "category"), *_MEASURED.items()),
-        code=("models.evaluate_image", "models.train_image", "models.image_data", "models.image_resnet"),
         by_language=False,
-        train_s=330,
-        judge_s=40,
         baseline_s=150,
     )
-
-
-def _train(ctx: Context, out: Path, seed: int, split: Callable[[str], Split] | None) -> None:
-    limit = _QUICK_ROWS if ctx.budget.name == QUICK.name else None
-    side_px = VARIANTS[DEFAULT_VARIANT].side_px
-    images = load_images(ctx.data, limit=limit, side_px=side_px, split=split or split_of)
-    train_image(ctx.data, out, ctx.budget.image_epochs, seed, images=images)
 
 
 def colour_histogram(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -96,7 +81,7 @@ def _explain(ctx: Context) -> Section:
     encoder = load_encoder("image", weights, "cpu", taxonomy.words, taxonomy)
     network = load_network(weights)[0].eval()
     rng = np.random.default_rng(0)
-    items = test_items(ctx, "image")
+    items = unseen_items(ctx, "image")
     found: list[Explained] = []
     for place in rng.permutation(len(items)):
         item = items[int(place)]

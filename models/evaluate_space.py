@@ -11,8 +11,8 @@ import numpy.typing as npt
 from features.schema import EMBEDDING_DIM
 from models.encoder import OTHER
 from models.evaluate_content import embeddings, files_of, taxonomy_of
-from models.evaluate_encoders import test_items
 from models.evaluate_step import Context, Section, Step, Table
+from models.evaluate_training import unseen_items
 from models.registry import LOADERS, load_encoder
 from models.statistics import mean_estimate
 
@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float32]
 def space_step(data: Any) -> Step:
     """Precision at 10 between modalities, beside spaces that were not made one."""
     files = tuple(dict.fromkeys(name for modality in LOADERS for name in files_of(data, modality)))
-    code = ("models.evaluate_content", "models.statistics")
+    code = ("models.evaluate_training", "models.statistics")
     return Step("space", "One space for all modalities", _space, files, tuple(LOADERS), code, seconds=60)
 
 
@@ -34,7 +34,7 @@ def _space(ctx: Context) -> Section:
     labels: dict[str, npt.NDArray[np.str_]] = {}
     rng = np.random.default_rng(0)
     for modality in LOADERS:
-        items = [i for i in test_items(ctx, modality) if i.labels.get("category", OTHER) != OTHER]
+        items = [i for i in unseen_items(ctx, modality) if i.labels.get("category", OTHER) != OTHER]
         items = [items[i] for i in rng.permutation(len(items))[:PER_MODALITY]]
         weights = ctx.weights / f"{modality}.safetensors"
         encoder = load_encoder(modality, weights, "cpu", taxonomy.words, taxonomy)

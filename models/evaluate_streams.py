@@ -19,8 +19,8 @@ from features.state import FoldPolicy, Spaces, States, empty_states, fold, fusio
 from features.taxonomy import Taxonomy
 from models.encoder import Encoder
 from models.evaluate_content import Item, embeddings, files_of, folds_of, read_items, taxonomy_of
-from models.evaluate_encoders import fold_weights
 from models.evaluate_step import Budget, Context, Section, Step
+from models.evaluate_training import fold_names, fold_weights
 from models.fusion_data import Snapshots
 from models.registry import LOADERS, load_encoder
 
@@ -79,7 +79,7 @@ def embedding_steps(data: Any, budget: Budget) -> tuple[Step, ...]:
             (EVENTS_FILE, NEXT_FILE, *files_of(data, modality)),
             (modality,),
             ("models.evaluate_content",),
-            tuple(f"{modality}-fold-{k}" for k in range(budget.folds)),
+            fold_names(modality, budget),
             60,
             shown=False,
         )

@@ -52,10 +52,12 @@ def summarise(
     """What the report says of one encoder."""
     pooled, repeats = joined(folds), ctx.budget.repeats
     section = Section()
-    rows = _rows("shipped", "test split", shipped, repeats)
-    rows += _rows("short training", f"{len(folds)} folds, pooled", pooled, repeats)
+    by_shipped, by_pooled = _all_figures(shipped, repeats), _all_figures(pooled, repeats)
+    rows = _rows("shipped", "test split", shipped, by_shipped)
+    rows += _rows("retrained", f"{len(folds)} folds, pooled", pooled, by_pooled)
     for name, (_, out_of_fold) in baselines.items():
-        rows += _rows(name, f"{len(folds)} folds, pooled", out_of_fold, repeats)
+        figures = _all_figures(out_of_fold, repeats)
+        rows += _rows(name, f"{len(folds)} folds, pooled", out_of_fold, figures)
     rows += _majority(pooled, repeats)
     rows.sort(key=lambda row: (row[2], row[3]))
     note = (
@@ -71,8 +73,8 @@ def summarise(
         if key in shipped:
             section.plots += _plots(key, shipped[key])
     section.figures = {
-        "shipped": {"/".join(k): _figures(v, repeats) for k, v in shipped.items()},
-        "out of fold": {"/".join(k): _figures(v, repeats) for k, v in pooled.items()},
+        "shipped": {"/".join(k): f for k, f in by_shipped.items()},
+        "out of fold": {"/".join(k): f for k, f in by_pooled.items()},
         "seeds": {"/".join(k): [float(s[k].right.mean()) for s in seeds if k in s] for k in shipped},
     }
     return section
@@ -89,10 +91,14 @@ def _figures(v: Verdicts, repeats: int) -> dict[str, Any]:
     }
 
 
-def _rows(model: str, where: str, found: Found, repeats: int) -> list[list[Any]]:
+def _all_figures(found: Found, repeats: int) -> dict[Key, dict[str, Any]]:
+    return {key: _figures(v, repeats) for key, v in found.items()}
+
+
+def _rows(model: str, where: str, found: Found, all_figures: Mapping[Key, Any]) -> list[list[Any]]:
     rows = []
     for (source, head), v in found.items():
-        f = _figures(v, repeats)
+        f = all_figures[source, head]
         figures = [f["accuracy"], f["macro_f1"], f["auc"], f["calibration_error"]]
         kept = f["kept"] if model == "shipped" else None
         rows.append([model, where, source, head, len(v.right), len(np.unique(v.group)), *figures, kept])
@@ -119,9 +125,7 @@ def _spread(seeds: Sequence[Found], folds: Sequence[Found], baselines: Baselines
     rows: list[list[Any]] = []
     for key in sorted({k for found in (*seeds, *folds) for k in found}):
         by_seed, by_fold = _accuracies(seeds, key), _accuracies(folds, key)
-        rows.append(
-            ["short training", *key, len(by_seed), _mean_sd(by_seed), len(by_fold), _mean_sd(by_fold)]
-        )
+        rows.append(["retrained", *key, len(by_seed), _mean_sd(by_seed), len(by_fold), _mean_sd(by_fold)])
         for name, (by_seeds, out_of_fold) in baselines.items():
             if key in out_of_fold:
                 mine = _accuracies(by_seeds, key)
@@ -152,7 +156,7 @@ def _mean_sd(values: Sequence[float]) -> str | None:
 
 def _languages(shipped: Found, pooled: Found, repeats: int) -> Table | None:
     rows: list[list[Any]] = []
-    for model, found in (("shipped, test split", shipped), ("short training, out of fold", pooled)):
+    for model, found in (("shipped, test split", shipped), ("retrained, out of fold", pooled)):
         for head in sorted({head for _, head in found}):
             parts = [v for (_, h), v in found.items() if h == head]
             for lang in sorted({x for v in parts for x in np.unique(v.lang)} - {"none"}):
@@ -182,7 +186,7 @@ def _tests(shipped: Found, pooled: Found, baselines: Baselines, repeats: int) ->
     rows: list[list[Any]] = []
     p_values: list[float] = []
     for name, (by_seed, out_of_fold) in baselines.items():
-        pairs = [("short training", pooled, out_of_fold), ("shipped", shipped, by_seed[0] if by_seed else {})]
+        pairs = [("retrained", pooled, out_of_fold), ("shipped", shipped, by_seed[0] if by_seed else {})]
         for model, ours, theirs in pairs:
             for key in [k for k in ours if k in theirs]:
                 a, b = ours[key], theirs[key]
@@ -195,7 +199,7 @@ def _tests(shipped: Found, pooled: Found, baselines: Baselines, repeats: int) ->
         row.insert(6, p)
     columns = ["accuracy of", "source", "head", "n", "difference", "p", "p after Holm", "p of McNemar"]
     note = (
-        "Same samples, held out of both: all folds (short training) or the test split. p: sign flips of "
+        "Same samples, held out of both: all folds (retrained) or the test split. p: sign flips of "
         "whole groups; McNemar: exact, takes samples as independent."
     )
     return Table("Paired tests", columns, [_estimated(row) for row in rows], note)

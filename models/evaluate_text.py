@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,16 +13,13 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 from sklearn.svm import LinearSVC
 
 from models.attribution import FRACTIONS, deletion_test, occlusion
-from models.dataset import dataset_taxonomy
 from models.encoder import Encoder, TextContent
 from models.evaluate_content import Item, files_of, taxonomy_of
-from models.evaluate_encoders import Modality, test_items
+from models.evaluate_encoders import Modality
 from models.evaluate_explained import Explained, explained_section, verdict_score
 from models.evaluate_step import Context, Section
+from models.evaluate_training import unseen_items
 from models.registry import load_encoder
-from models.splits import Split, split_of
-from models.text_data import TextRows, read_texts
-from models.train_text import train_text
 
 _UNIT: Final = re.compile(r"[\u3400-\u9fff]|[A-Za-z']+|\d+")
 """What is hidden at once: a Chinese character, a word, a number."""
@@ -36,7 +32,6 @@ def text_modality(data: Path) -> Modality:
     return Modality(
         name="text",
         files=files_of(data, "text"),
-        train=_train,
         baselines={"TF-IDF + linear": _tfidf},
         baseline_heads=("zh_cat", "en_cat", "sentiment"),
         explain=_explain,
@@ -46,31 +41,9 @@ def text_modality(data: Path) -> Modality:
             ("text_en_womens_clothing:review", "en_cat"),
             ("text_en_womens_clothing:review", "sentiment"),
         ),
-        code=("models.evaluate_text", "models.train_text", "models.text_data", "models.text_features"),
         by_language=True,
-        train_s=200,
-        judge_s=40,
         baseline_s=400,
     )
-
-
-def _train(ctx: Context, out: Path, seed: int, split: Callable[[str], Split] | None) -> None:
-    taxonomy = dataset_taxonomy(ctx.data)
-    rows = read_texts(ctx.data, taxonomy, split or split_of)
-    train_text(ctx.data, out, taxonomy, ctx.say, seed, _some(rows, ctx.budget.share))
-
-
-def _some(rows: TextRows, share: float) -> TextRows:
-    """A share of the rows, at random."""
-    if share >= 1:
-        return rows
-    kept = np.flatnonzero(np.random.default_rng(0).random(len(rows.texts)) < share)
-    cut: dict[str, Any] = {"texts": [rows.texts[i] for i in kept]}
-    cut["labels"] = {head: values[kept] for head, values in rows.labels.items()}
-    for f in fields(rows):
-        if isinstance(getattr(rows, f.name), np.ndarray):
-            cut[f.name] = getattr(rows, f.name)[kept]
-    return replace(rows, **cut)
 
 
 def _tfidf(items: Sequence[Item], head: str) -> Callable[..., npt.NDArray[Any]]:
@@ -96,7 +69,7 @@ def _explain(ctx: Context) -> Section:
     taxonomy = taxonomy_of(ctx.data)
     encoder = load_encoder("text", ctx.weights / "text.safetensors", "cpu", taxonomy.words, taxonomy)
     rng = np.random.default_rng(0)
-    items = [i for i in test_items(ctx, "text") if "sentiment" in i.labels]
+    items = [i for i in unseen_items(ctx, "text") if "sentiment" in i.labels]
     found: list[Explained] = []
     for place in rng.permutation(len(items)):
         item = items[int(place)]

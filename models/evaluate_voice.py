@@ -14,14 +14,13 @@ from models.attribution import FRACTIONS, deletion_test, occlusion
 from models.dataset import load_dataset
 from models.encoder import Encoder
 from models.evaluate_content import Item, files_of, taxonomy_of
-from models.evaluate_encoders import Modality, test_items
+from models.evaluate_encoders import Modality
 from models.evaluate_explained import Explained, explained_section, verdict_score
 from models.evaluate_image import linear_on
 from models.evaluate_step import Context, Section
+from models.evaluate_training import unseen_items
 from models.registry import load_encoder
-from models.splits import Split
-from models.train_voice import train_voice
-from models.voice_data import MelOf, load_voices
+from models.voice_data import MelOf
 from models.voice_decode import RATE_HZ, Wave, decode_voice
 
 MOMENTS: Final = 6
@@ -36,22 +35,13 @@ def voice_modality(data: Path) -> Modality:
     return Modality(
         name="voice",
         files=files_of(data, "voice"),
-        train=_train,
         baselines={"mean spectrum + linear": _spectra},
         baseline_heads=("word",),
         explain=_explain,
         plots=tuple((p.name, "word") for p in load_dataset(data).voice if p.role == "words"),
-        code=("models.evaluate_voice", "models.train_voice", "models.voice_data", "models.voice"),
         by_language=False,
-        train_s=260,
-        judge_s=15,
         baseline_s=60,
     )
-
-
-def _train(ctx: Context, out: Path, seed: int, split: Callable[[str], Split] | None) -> None:
-    voices = load_voices(ctx.data, ctx.budget.voice_copies, seed, split)
-    train_voice(ctx.data, out, ctx.budget.voice_epochs, seed, voices=voices)
 
 
 def mean_spectrum(mel_of: MelOf, wave: Wave) -> npt.NDArray[np.float32]:
@@ -71,7 +61,7 @@ def _explain(ctx: Context) -> Section:
     taxonomy = taxonomy_of(ctx.data)
     encoder = load_encoder("voice", ctx.weights / "voice.safetensors", "cpu", taxonomy.words, taxonomy)
     rng = np.random.default_rng(0)
-    items = test_items(ctx, "voice")
+    items = unseen_items(ctx, "voice")
     chosen = rng.permutation(len(items))[: ctx.budget.explained]
     found = [_explain_one(encoder, items[int(i)], rng) for i in chosen]
     note = (

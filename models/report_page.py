@@ -34,13 +34,15 @@ def write_report(report: dict[str, Any], out: Path) -> None:
 
 def html_of(report: dict[str, Any]) -> str:
     """One page that needs no other file."""
-    shown = {"report": report, "cell": cell, "svg": svg_of, "is_number": is_number}
+    shown = {"report": report, "cell": cell, "svg": svg_of, "is_number": is_number, "minutes": minutes}
     return str(_environment(True).from_string(HTML).render(shown))
 
 
 def markdown_of(report: dict[str, Any]) -> str:
     """The same tables and notes, for reading beside code."""
-    text = _environment(False).from_string(MARKDOWN).render(report=report, cell=_markdown_cell)
+    text = (
+        _environment(False).from_string(MARKDOWN).render(report=report, cell=_markdown_cell, minutes=minutes)
+    )
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 
@@ -69,6 +71,11 @@ def cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4f}" if 0 < abs(value) < 0.01 else f"{value:.3f}"
     return str(value)
+
+
+def minutes(seconds: dict[str, float]) -> str:
+    """The sum of some times, in minutes."""
+    return f"{sum(seconds.values()) / 60:.1f}"
 
 
 def is_number(value: Any) -> bool:

@@ -9,9 +9,10 @@ QUICK_NOTE: Final = (
     "not what the models are worth."
 )
 SHORT_NOTE: Final = (
-    "Rows of short training (seeds, folds) were trained for fewer epochs than the shipped weights, so that "
-    "the whole run stays within two hours: read them for spread and for content that nothing saw, and the "
-    "shipped rows for the level. Photos are trained there without the pairs of title and photo."
+    "Rows that say retrained (seeds, folds) come from encoders trained anew for this report, photos and "
+    "voices for fewer epochs than the shipped weights took, so that the whole run stays within two hours: "
+    "read them for spread and for content that nothing saw, and the shipped rows for the level. Photos are "
+    "trained there without the pairs of title and photo."
 )
 
 _HEAD: Final = """\
@@ -44,7 +45,7 @@ svg { max-width: 100%; height: auto; }
 </style></head><body>
 <h1>Portrait: quality report</h1>
 <p class="note">Budget {{ b.name }}: {{ b.folds }} folds, {{ b.seeds }} seed{{ "s" if b.seeds != 1 }}, \
-{{ b.image_epochs }} epochs of photos and {{ b.voice_epochs }} of voices in short trainings, \
+{{ b.image_epochs }} epochs of photos and {{ b.voice_epochs }} of voices in retrainings, \
 {{ b.repeats }} bootstrap draws.{% if report.only %} Only: {{ report.only | join(", ") }}.{% endif %}</p>
 {% if report.quick %}<p class="warn">"""
     + QUICK_NOTE
@@ -81,7 +82,8 @@ svg { max-width: 100%; height: auto; }
 </div>{% endif %}
 {% endfor %}
 <h2 id="time">Time</h2>
-<p>{{ (report.seconds.values() | sum / 60) | round(1) }} minutes of computing for all steps shown here.</p>
+<p>{{ minutes(report.seconds) }} minutes on the clock and {{ minutes(report.processor_seconds) }} of the
+processor for all that is shown here.</p>
 </body></html>
 """
 )
@@ -92,8 +94,8 @@ MARKDOWN: Final = (
 # Portrait: quality report
 
 Budget {{ b.name }}: {{ b.folds }} folds, {{ b.seeds }} seed{{ "s" if b.seeds != 1 }}, {{ b.image_epochs }} \
-epochs of photos and {{ b.voice_epochs }} of voices in short trainings, {{ b.repeats }} bootstrap draws. \
-{{ (report.seconds.values() | sum / 60) | round(1) }} minutes of computing.
+epochs of photos and {{ b.voice_epochs }} of voices in retrainings, {{ b.repeats }} bootstrap draws. \
+{{ minutes(report.seconds) }} minutes on the clock, {{ minutes(report.processor_seconds) }} of the processor.
 
 {% if report.quick %}
 **"""

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from models import evaluate
-from models.evaluate import EvaluationError, chosen, key_of, names_of, report_of, run
+from models.evaluate import EvaluationError, chosen, names_of, report_of, run
+from models.evaluate_keys import closure, code_digest, key_of
 from models.evaluate_step import QUICK, RESULT, Context, Section, Step, Table, plain
 from models.report_page import html_of, markdown_of, write_report
 from models.statistics import Estimate
@@ -83,6 +84,21 @@ def test_other_weights_and_another_budget_are_another_key(data: Path, tmp_path: 
         (weights / "text.safetensors").write_bytes(content)
         keys |= {key_of(step, data, weights, b, {}) for b in (QUICK, replace(QUICK, folds=3))}
     assert len(keys) == 4
+
+
+def test_the_key_follows_code_through_its_imports_but_not_its_comments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {"models.train_voice", "models.voice", "models.voice_decode", "features.schema"} <= closure(
+        "models.train_voice"
+    )
+    assert "models.train_text" not in closure("models.train_voice")
+    monkeypatch.syspath_prepend(tmp_path)
+    digests = []
+    for i, code in enumerate(('"""Doc."""\nx = 1', '"""Other."""\nx = 1  # said', "x = 2")):
+        (tmp_path / f"portrait_test_module_{i}.py").write_text(code, encoding="utf-8")
+        digests.append(code_digest(f"portrait_test_module_{i}"))
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_an_interrupted_run_goes_on_where_it_was(go: Run) -> None:

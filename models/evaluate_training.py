@@ -1,0 +1,157 @@
+"""Trainings of the report: repeated seeds on the usual split, and folds that are held out in turn.
+
+The longest steps, so they depend on as little code as can be: what is read here, and what trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from models.dataset import dataset_taxonomy
+from models.evaluate_content import (
+    Item,
+    fold_split,
+    folds_of,
+    read_items,
+    standard_splits,
+    taxonomy_of,
+)
+from models.evaluate_heads import judge, save_verdicts
+from models.evaluate_step import QUICK, Budget, Context, Section, Step
+from models.registry import load_encoder
+from models.splits import Split, split_of
+
+VERDICTS: Final = "verdicts.npz"
+_QUICK_ROWS: Final = 1500
+"""Photos of each file in a quick run's trainings."""
+_SECONDS: Final = {"text": 130, "image": 330, "voice": 230}
+"""Of one training and its judgement, one core."""
+
+
+def training_steps(modality: str, files: tuple[str, ...], budget: Budget) -> tuple[Step, ...]:
+    """A step for the shipped weights, one for every seed and one for every fold."""
+    code = ("models.evaluate_content", "models.evaluate_heads", f"models.train_{modality}")
+    make = partial(Step, files=files, code=code, seconds=_SECONDS[modality], shown=False)
+    shipped = partial(_judge_shipped, modality)
+    return (
+        replace(
+            make(f"{modality}-shipped", f"{modality}: the shipped weights", shipped),
+            weights=(modality,),
+            seconds=30,
+        ),
+        *(
+            make(name, f"{modality}: seed {seed}", partial(_seed, modality, seed))
+            for seed, name in enumerate(seed_names(modality, budget))
+        ),
+        *(
+            make(name, f"{modality}: without fold {fold}", partial(_fold, modality, fold))
+            for fold, name in enumerate(fold_names(modality, budget))
+        ),
+    )
+
+
+def seed_names(modality: str, budget: Budget) -> tuple[str, ...]:
+    """Names of the steps of repeated trainings."""
+    return tuple(f"{modality}-seed-{seed}" for seed in range(budget.seeds))
+
+
+def fold_names(modality: str, budget: Budget) -> tuple[str, ...]:
+    """Names of the steps that each hold out a fold."""
+    return tuple(f"{modality}-fold-{fold}" for fold in range(budget.folds))
+
+
+def fold_weights(ctx: Context, modality: str, fold: int) -> Path:
+    """Weights that never saw the groups of a fold."""
+    return ctx.folders[f"{modality}-fold-{fold}"] / f"{modality}.safetensors"
+
+
+def items_of(ctx: Context, modality: str) -> list[Item]:
+    """The content that this run judges on: a share of its groups, all speakers."""
+    share = 1.0 if modality == "voice" else ctx.budget.share
+    return read_items(ctx.data, modality, taxonomy_of(ctx.data), share)
+
+
+def unseen_items(ctx: Context, modality: str) -> list[Item]:
+    """Those of the test split that no shipped weights saw."""
+    items = items_of(ctx, modality)
+    splits = standard_splits(modality, items)
+    return [item for item, split in zip(items, splits, strict=True) if split == "test"]
+
+
+def _judge_shipped(modality: str, ctx: Context) -> Section:
+    taxonomy = taxonomy_of(ctx.data)
+    weights = ctx.weights / f"{modality}.safetensors"
+    encoder = load_encoder(modality, weights, "cpu", taxonomy.words, taxonomy)
+    save_verdicts(ctx.folder / VERDICTS, judge(encoder, unseen_items(ctx, modality)))
+    return Section(figures={"fingerprint": encoder.fingerprint})
+
+
+def _seed(modality: str, seed: int, ctx: Context) -> Section:
+    return _train_and_judge(modality, ctx, seed, None, unseen_items(ctx, modality))
+
+
+def _fold(modality: str, fold: int, ctx: Context) -> Section:
+    items = items_of(ctx, modality)
+    groups = [item.group for item in items]
+    held = folds_of(modality, groups, ctx.budget.folds) == fold
+    split = fold_split(modality, groups, fold, ctx.budget.folds)
+    return _train_and_judge(modality, ctx, 0, split, [i for i, h in zip(items, held, strict=True) if h])
+
+
+def _train_and_judge(
+    modality: str, ctx: Context, seed: int, split: Callable[[str], Split] | None, items: Sequence[Item]
+) -> Section:
+    weights, taxonomy = ctx.folder / f"{modality}.safetensors", taxonomy_of(ctx.data)
+    _TRAIN[modality](ctx, weights, seed, split)
+    encoder = load_encoder(modality, weights, "cpu", taxonomy.words, taxonomy)
+    save_verdicts(ctx.folder / VERDICTS, judge(encoder, items))
+    return Section(figures={"seed": seed, "judged": len(items)})
+
+
+def _train_text(ctx: Context, out: Path, seed: int, split: Callable[[str], Split] | None) -> None:
+    from models.text_data import read_texts
+    from models.train_text import train_text
+
+    taxonomy = dataset_taxonomy(ctx.data)
+    rows = read_texts(ctx.data, taxonomy, split or split_of)
+    if ctx.budget.share < 1:
+        rows = replace(rows, **_some(rows, ctx.budget.share))
+    train_text(ctx.data, out, taxonomy, ctx.say, seed, rows)
+
+
+def _some(rows: Any, share: float) -> dict[str, Any]:
+    """A share of text rows, at random, column by column."""
+    kept = np.flatnonzero(np.random.default_rng(0).random(len(rows.texts)) < share)
+    cut: dict[str, Any] = {"texts": [rows.texts[i] for i in kept]}
+    cut["labels"] = {head: values[kept] for head, values in rows.labels.items()}
+    for f in fields(rows):
+        if isinstance(getattr(rows, f.name), np.ndarray):
+            cut[f.name] = getattr(rows, f.name)[kept]
+    return cut
+
+
+def _train_image(ctx: Context, out: Path, seed: int, split: Callable[[str], Split] | None) -> None:
+    from models.image_data import load_images
+    from models.train_image import DEFAULT_VARIANT, VARIANTS, train_image
+
+    limit = _QUICK_ROWS if ctx.budget.name == QUICK.name else None
+    side_px = VARIANTS[DEFAULT_VARIANT].side_px
+    images = load_images(ctx.data, limit=limit, side_px=side_px, split=split or split_of)
+    train_image(ctx.data, out, ctx.budget.image_epochs, seed, images=images)
+
+
+def _train_voice(ctx: Context, out: Path, seed: int, split: Callable[[str], Split] | None) -> None:
+    from models.train_voice import train_voice
+    from models.voice_data import load_voices
+
+    voices = load_voices(ctx.data, ctx.budget.voice_copies, seed, split)
+    train_voice(ctx.data, out, ctx.budget.voice_epochs, seed, voices=voices)
+
+
+_TRAIN: Final = {"text": _train_text, "image": _train_image, "voice": _train_voice}
