@@ -42,9 +42,8 @@ def store(folder: Path, vectors: Vectors, report: dict[str, Any]) -> SimilarUser
         index = new_index()
         insert(index, keys[order], vectors[order])
         meta = Meta("cd" * 32, "", {})
-        held = Generation(
-            meta, index, keys[order], pa.array(users).take(pa.array(order)), np.zeros(len(users), int)
-        )
+        zeros = np.zeros(len(users), np.int64)
+        held = Generation(meta, index, keys[order], pa.array(users).take(pa.array(order)), zeros, zeros)
         similar = SimilarUsers(folder)
         similar.folder.mkdir(parents=True)
         write(similar.folder, held)
