@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,9 +16,11 @@ import pytest
 from features.erase import rows_left
 from features.erased import erased_users, tombstones
 from features.errors import PortraitError
+from features.history_writer import write_table
 from features.lookup import lookup
+from features.repo.apply import apply_repo
 from pipelines.backfill import Backfilled, backfill, refuse_unclean, switch
-from pipelines.check import check
+from pipelines.check import check, write_metrics
 from pipelines.demo_data import EVENT_FILE
 from pipelines.erase import Clock, erase_users, readmit_users
 from pipelines.produce import produce_file
@@ -210,6 +213,42 @@ def test_a_readmission_waits_for_the_erase_and_starts_from_nothing(job: Job) -> 
     rebuild(fresh, tombstones_from=job.settings.feature_repo)
     (again,) = lookup(worker(fresh).store, [GONE])
     assert (again.incarnation, again.text_count, again.interests) == (1, 4, profile.interests)
+
+
+@pytest.mark.filterwarnings("ignore:.* is deprecated:DeprecationWarning")  # of ibis, about DuckDB 2
+def test_the_user_stays_absent_after_feast_materializes_a_row_that_was_left(job: Job) -> None:
+    erase_users(job.settings, [GONE], grace_s=0.0)
+    _run(job)
+    left = job.settings.history.dir.glob("profiles/dt=*/*.parquet")
+    row = next(pq.ParquetFile(file).read().slice(0, 1) for file in left)
+    names = pa.array([GONE], pa.string())
+    batch = row.set_column(0, "user_id", names).to_batches()[0]
+    write_table(job.settings.history.dir, "profiles", [batch], datetime.now(UTC))
+    apply_repo(job.settings.feature_repo)
+    from feast import FeatureStore
+
+    now = datetime.now(UTC)
+    feast = FeatureStore(repo_path=str(job.settings.feature_repo))
+    feast.materialize(now - timedelta(days=10_000), now + timedelta(days=1))
+    served = feast.get_online_features(["user_profile:interests"], [{"user_id": GONE}]).to_dict()
+    assert served["interests"] == [None]
+    assert _status(job, GONE) == "erased"
+    assert erase_users(job.settings, [GONE], wait_s=60, grace_s=0.0).done
+
+
+def test_a_check_names_who_differs_and_exports_the_figure(job: Job, tmp_path: Path) -> None:
+    files = sorted((job.settings.history.dir / "events").glob("dt=*/*.parquet"))
+    rows = pq.ParquetFile(files[0]).read()
+    files[0].unlink()
+    found = check(job.settings, None, sleep=lambda _: None)
+    write_metrics(found, tmp_path / "check.prom", lambda: 1_800_000_000.5)
+    write_table(job.settings.history.dir, "events", rows.to_batches(), datetime.now(UTC))
+    assert {m.user_id for m in found.mismatches} <= set(rows["user_id"].to_pylist())
+    assert "modality" in found.mismatches[0].reason
+    figures = (tmp_path / "check.prom").read_text(encoding="utf-8").splitlines()
+    assert f"portrait_check_mismatches {len(found.mismatches)}.0" in figures
+    assert "portrait_check_timestamp_seconds 1.8000000005e+09" in figures
+    assert check(job.settings, 10, seed=1).ok
 
 
 def test_settings_without_a_broker_still_say_where_an_erase_stands(job: Job, tmp_path: Path) -> None:
