@@ -113,7 +113,7 @@ def run(
 
     Options that are not listed here are Beam's, for Flink and Dataflow: --parallelism=4, --job_endpoint=…
     """
-    cli_flink.refuse_beam_args(runner, elsewhere["beam_args"])
+    cli_flink.refuse_others_options(runner, elsewhere["beam_args"], until_caught_up, workers)
     settings = load(config, overrides)
     if runner != "local":
         cli_flink.run_elsewhere(settings, runner, metrics_port, **elsewhere)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -121,11 +120,19 @@ def stop(
     click.echo(stop_job(load(config, overrides), flink_rest, job, savepoint=savepoint, folder=folder))
 
 
-def refuse_beam_args(runner: str, beam_args: tuple[str, ...]) -> None:
-    """Local rounds take no options of Beam: a word that is left over is a mistake."""
+def refuse_others_options(
+    runner: str, beam_args: tuple[str, ...], until_caught_up: bool, workers: int
+) -> None:
+    """Local rounds take no options of Beam, so a left-over word is a mistake; others take none of theirs."""
     if runner == "local" and beam_args:
-        click.echo(f"portrait: no such option or argument: {beam_args[0]}; see portrait run --help", err=True)
-        sys.exit(2)
+        raise UsageError(
+            f"{beam_args[0]}: expected an option of portrait run, got this; see portrait run --help"
+        )
+    if runner != "local" and (until_caught_up or workers > 1):
+        raise UsageError(
+            f"--runner {runner}: expected none of --until-caught-up and --workers, got one; jobs there are "
+            "endless, and --parallelism says how many workers they have"
+        )
 
 
 COMMANDS = (jobs, stop)

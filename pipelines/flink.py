@@ -12,13 +12,13 @@ import grpc  # type: ignore[import-untyped]
 from apache_beam.portability.api import beam_job_api_pb2
 from apache_beam.runners.portability.portable_runner import PortableRunner
 
-from features.online import SourcePosition
+from features.online import SourcePosition, StoreError
 from pipelines.endless import endless_pipeline, step_names, stored_starts
 from pipelines.flink_checks import check_cluster
 from pipelines.flink_jobs import JobRecord, check_steps, resolve_restore, save_record
 from pipelines.flink_options import job_options, value
 from pipelines.flink_rest import ENDED, FlinkError, FlinkRest
-from pipelines.kafka import topics_info
+from pipelines.kafka import KafkaFailureError, topics_info
 from pipelines.kafka.liveness import BOOK, Liveness
 from pipelines.positions import StoredPositions
 from pipelines.run import make_output_topics, ready_store, source_topics
@@ -29,6 +29,10 @@ _LOG = logging.getLogger(__name__)
 SUBMIT_TIMEOUT_S: Final = 120.0
 OPEN_TIMEOUT_S: Final = 120.0
 WATCH_EVERY_S: Final = 5.0
+AWAY_S: Final = 60.0
+"""A JobManager that does not answer for so long has to be looked after."""
+FAILED_STARTS: Final = 2
+"""A job that failed so often before it read anything will not start."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,8 @@ def _wait_until_open(settings: Settings, rest: FlinkRest, job: str, began_s: flo
         unread = [p for p in wanted if read_at_ms.get(p, 0) < began_s * 1000]
         if not unread:
             return len(wanted)
-        if len(unread) == len(wanted) and (failure := rest.failure(job)) is not None:
+        if len(unread) == len(wanted) and rest.failures(job) >= FAILED_STARTS:
+            failure = rest.failure(job)
             rest.cancel(job)
             raise FlinkError(f"job {job}: expected it to read, got: {failure}; it is cancelled")
         if (state := rest.state(job)) in ENDED:
@@ -154,12 +159,24 @@ def watch(settings: Settings, rest: FlinkRest, job: str, stopped: Callable[[floa
     Returns the last state seen.
     """
     liveness = Liveness(StoredPositions(settings))
-    failures = 0
-    while (state := rest.state(job)) not in ENDED:
-        if (count := rest.failures(job)) > failures:
-            failures = count
-            _LOG.warning("flink: job %s failed (%s) and begins again", job, rest.failure(job))
-        liveness.silent(partitions_of(settings))
+    failures, state = 0, "RUNNING"
+    away_since_s: float | None = None
+    while state not in ENDED:
+        try:
+            state = rest.state(job)
+            if (count := rest.failures(job)) > failures:
+                failures = count
+                _LOG.warning("flink: job %s failed (%s) and begins again", job, rest.failure(job))
+            away_since_s = None
+        except FlinkError as error:
+            away_since_s = away_since_s or time.monotonic()
+            if time.monotonic() - away_since_s > AWAY_S:
+                raise
+            _LOG.warning("%s; asking again", error)
+        try:
+            liveness.silent(partitions_of(settings))
+        except (KafkaFailureError, StoreError) as error:  # the job repeats what fails; so do we
+            _LOG.warning("%s; looking again", error)
         if stopped(WATCH_EVERY_S):
             break
     return state

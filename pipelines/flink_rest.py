@@ -70,6 +70,13 @@ class FlinkRest:
         found: dict[str, Any] = self._get(f"/jobs/{job}/checkpoints")
         return found
 
+    def readers(self, job: str) -> list[int]:
+        """Reader groups of each subtask of the source, in the order of the subtasks."""
+        vertices = self._get(f"/jobs/{job}")["vertices"]
+        source = next(v["id"] for v in vertices if "ReadEvents" in v["name"] and "ParseEvents" in v["name"])
+        subtasks = self._get(f"/jobs/{job}/vertices/{source}")["subtasks"]
+        return [subtask["metrics"]["read-records"] for subtask in subtasks]
+
     def cancel(self, job: str) -> None:
         """End a job now; its retained checkpoint stays."""
         self._call("PATCH", f"/jobs/{job}?mode=cancel")

@@ -11,12 +11,16 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+from apache_beam.metrics import Metrics
+
 from features.online import SourcePosition
 from pipelines import metrics
 from pipelines.kafka.settled import PositionBook
 
 _LOG = logging.getLogger(__name__)
 
+_OF_THE_RUNNER: Final = Metrics.gauge("portrait", "partitions_silent")
+"""The same figure where the runner collects it, since nobody scrapes its workers."""
 BOOK: Final = "read-at"
 """Namespace of the times, in ms since 1970."""
 BEAT_S: Final = 5.0
@@ -69,6 +73,7 @@ class Liveness:
 
     def _tell(self, silent: Mapping[SourcePosition, float]) -> None:
         metrics.SILENT_PARTITIONS.set(len(silent))
+        _OF_THE_RUNNER.set(len(silent))
         for partition in silent.keys() - self._told:
             _LOG.error(
                 "kafka: %s[%d]: expected it to be read, got nothing for %.0f s; its reader is stuck or was "
