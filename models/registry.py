@@ -44,6 +44,15 @@ LOADERS: Final[Mapping[str, Callable[..., Encoder]]] = {"text": _text, "image": 
 """Modality → what loads its encoder; each imports its model only when asked."""
 
 
+def architectures() -> dict[str, tuple[str, ...]]:
+    """Modality → the architectures that a checkpoint of it may name."""
+    from models.image import ARCHITECTURES as IMAGE
+    from models.text import READERS
+    from models.voice import ARCHITECTURES as VOICE
+
+    return {"text": tuple(READERS), "image": tuple(IMAGE), "voice": tuple(VOICE)}
+
+
 def load_encoder(
     modality: str,
     weights: PathLike = None,

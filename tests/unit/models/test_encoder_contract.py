@@ -1,10 +1,12 @@
-"""What every shipped encoder promises, whatever its modality."""
+"""What every encoder promises: the shipped ones, and one of every other architecture with random weights."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,14 +18,51 @@ from PIL import Image, ImageDraw
 from features.schema import EMBEDDING_DIM, LANGUAGES
 from models import checkpoint
 from models.encoder import ContentError, Encoded, Encoder, TextContent
-from models.registry import LOADERS, load_encoder, load_encoders
+from models.registry import LOADERS, architectures, load_encoder, load_encoders
+from tests.unit.models.tiny_encoders import FOLDER_MAKERS, HAS_TRANSFORMERS, MAKERS, save_tiny
 
 MODALITIES = sorted(LOADERS)
+NEEDS_TRANSFORMERS = pytest.mark.skipif(
+    not HAS_TRANSFORMERS, reason="needs transformers: pip install 'portrait-profiles[hf]'"
+)
+CASES = [
+    *MODALITIES,
+    *MAKERS,
+    *(pytest.param(name, marks=NEEDS_TRANSFORMERS) for name in FOLDER_MAKERS),
+]
+"""A modality stands for its shipped encoder."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Where the random weights lie while this file's tests run."""
+    global _FOLDER
+    with TemporaryDirectory() as made:
+        _FOLDER = Path(made)
+        yield
+    for cached in (weights_of, encoder, samples):
+        cached.cache_clear()
+
+
+_FOLDER = Path()
+
+
+def modality_of(case: str) -> str:
+    return case.split("-")[0]
 
 
 @cache
-def encoder(modality: str) -> Encoder:
-    return load_encoder(modality, device="cpu")
+def weights_of(case: str) -> tuple[Path, dict[str, torch.Tensor]]:
+    """Weights file, and the weights before they were rounded to fp16 (shipped: as they are)."""
+    if case in MODALITIES:
+        path = checkpoint.WEIGHTS_DIR / f"{case}.safetensors"
+        return path, checkpoint.full_precision(checkpoint.load(path)[0])
+    return save_tiny(case, _FOLDER)
+
+
+@cache
+def encoder(case: str) -> Encoder:
+    return load_encoder(modality_of(case), weights_of(case)[0], "cpu", emotion="emotion" in case)
 
 
 def texts() -> list[TextContent]:
@@ -67,8 +106,8 @@ NOTHING: dict[str, Any] = {"text": TextContent(" \u200b\x00 "), "image": b"", "v
 
 
 @cache
-def samples(modality: str) -> list[Any]:
-    return [encoder(modality).decode(content) for content in CONTENTS[modality]()]
+def samples(case: str) -> list[Any]:
+    return [encoder(case).decode(content) for content in CONTENTS[modality_of(case)]()]
 
 
 def same(a: Encoded, i: int, b: Encoded, j: int) -> None:
@@ -86,9 +125,9 @@ def test_every_modality_that_events_carry_has_an_encoder() -> None:
     assert {m: e.modality for m, e in load_encoders(device="cpu").items()} == {m: m for m in MODALITIES}
 
 
-@pytest.mark.parametrize("modality", MODALITIES)
-def test_embeddings_are_unit_float32_and_every_head_speaks_of_every_sample(modality: str) -> None:
-    encoded, n = encoder(modality).encode(samples(modality)), len(samples(modality))
+@pytest.mark.parametrize("case", CASES)
+def test_embeddings_are_unit_float32_and_every_head_speaks_of_every_sample(case: str) -> None:
+    encoded, n = encoder(case).encode(samples(case)), len(samples(case))
     assert encoded.embedding.shape == (n, EMBEDDING_DIM)
     assert encoded.embedding.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(encoded.embedding, axis=1), 1, atol=1e-5)
@@ -106,70 +145,76 @@ def test_embeddings_are_unit_float32_and_every_head_speaks_of_every_sample(modal
         assert np.all(np.isnan(encoded.sentiment) | (np.abs(encoded.sentiment) <= 1))
 
 
-@pytest.mark.parametrize("modality", MODALITIES)
-def test_a_sample_alone_is_what_it_is_in_a_batch(modality: str) -> None:
-    together = encoder(modality).encode(samples(modality))
-    for i, sample in enumerate(samples(modality)):
-        same(encoder(modality).encode([sample]), 0, together, i)
+@pytest.mark.parametrize("case", CASES)
+def test_a_sample_alone_is_what_it_is_in_a_batch(case: str) -> None:
+    together = encoder(case).encode(samples(case))
+    for i, sample in enumerate(samples(case)):
+        same(encoder(case).encode([sample]), 0, together, i)
 
 
-@pytest.mark.parametrize("modality", MODALITIES)
-def test_order_and_longer_neighbours_change_nothing(modality: str) -> None:
-    forward = encoder(modality).encode(samples(modality))
-    backward = encoder(modality).encode(samples(modality)[::-1] * 2)
-    n = len(samples(modality))
+@pytest.mark.parametrize("case", CASES)
+def test_order_and_longer_neighbours_change_nothing(case: str) -> None:
+    forward = encoder(case).encode(samples(case))
+    backward = encoder(case).encode(samples(case)[::-1] * 2)
+    n = len(samples(case))
     for i in range(n):
         same(forward, i, backward, n - 1 - i)
         same(forward, i, backward, 2 * n - 1 - i)
 
 
-@pytest.mark.parametrize("modality", MODALITIES)
-def test_an_empty_batch_is_a_batch(modality: str) -> None:
-    encoded = encoder(modality).encode([])
+@pytest.mark.parametrize("case", CASES)
+def test_an_empty_batch_is_a_batch(case: str) -> None:
+    encoded = encoder(case).encode([])
     assert encoded.embedding.shape == (0, EMBEDDING_DIM)
     assert all(head.labels == [] and len(head.scores) == 0 for head in encoded.heads.values())
 
 
-@pytest.mark.parametrize("modality", MODALITIES)
-def test_the_same_content_gives_the_same_bytes(modality: str) -> None:
-    again = [encoder(modality).decode(content) for content in CONTENTS[modality]()]
-    first, second = encoder(modality).encode(samples(modality)), encoder(modality).encode(again)
+@pytest.mark.parametrize("case", CASES)
+def test_the_same_content_gives_the_same_bytes(case: str) -> None:
+    again = [encoder(case).decode(content) for content in CONTENTS[modality_of(case)]()]
+    first, second = encoder(case).encode(samples(case)), encoder(case).encode(again)
     assert first.embedding.tobytes() == second.embedding.tobytes()
 
 
-@pytest.mark.parametrize("modality", MODALITIES)
-def test_the_weights_survive_a_round_trip_and_keep_their_fingerprint(modality: str, tmp_path: Path) -> None:
-    weights, config = checkpoint.load(checkpoint.WEIGHTS_DIR / f"{modality}.safetensors")
-    copy = tmp_path / "copy.safetensors"
+def beside(case: str, tmp_path: Path, name: str) -> Path:
+    """A path for changed weights, from where a model's folder is found as from the original's."""
+    return _FOLDER / f"{case} {name}" if case in FOLDER_MAKERS else tmp_path / name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_weights_survive_a_round_trip_and_keep_their_fingerprint(case: str, tmp_path: Path) -> None:
+    weights, config = checkpoint.load(weights_of(case)[0])
+    copy = beside(case, tmp_path, "copy.safetensors")
     checkpoint.save(copy, {n: t.float() if t.is_floating_point() else t for n, t in weights.items()}, config)
-    reloaded = load_encoder(modality, copy, device="cpu")
-    assert reloaded.fingerprint == encoder(modality).fingerprint
+    reloaded = load_encoder(modality_of(case), copy, device="cpu")
+    assert reloaded.fingerprint == encoder(case).fingerprint
     assert (
-        reloaded.encode(samples(modality)).embedding.tobytes()
-        == encoder(modality).encode(samples(modality)).embedding.tobytes()
+        reloaded.encode(samples(case)).embedding.tobytes()
+        == encoder(case).encode(samples(case)).embedding.tobytes()
     )
 
 
-@pytest.mark.parametrize("modality", MODALITIES)
-def test_other_weights_have_another_fingerprint(modality: str, tmp_path: Path) -> None:
-    weights, config = checkpoint.load(checkpoint.WEIGHTS_DIR / f"{modality}.safetensors")
+@pytest.mark.parametrize("case", CASES)
+def test_other_weights_have_another_fingerprint(case: str, tmp_path: Path) -> None:
+    weights, config = checkpoint.load(weights_of(case)[0])
     name = max((n for n, t in weights.items() if t.is_floating_point()), key=lambda n: weights[n].numel())
     weights[name] = weights[name] + torch.tensor(0.25, dtype=torch.float16)
-    checkpoint.save(tmp_path / "other.safetensors", weights, config)
-    other = load_encoder(modality, tmp_path / "other.safetensors", device="cpu")
-    assert other.fingerprint != encoder(modality).fingerprint
+    path = beside(case, tmp_path, "other.safetensors")
+    checkpoint.save(path, weights, config)
+    other = load_encoder(modality_of(case), path, device="cpu")
+    assert other.fingerprint != encoder(case).fingerprint
 
 
-@pytest.mark.parametrize("modality", MODALITIES)
-def test_content_without_content_is_refused_by_code(modality: str) -> None:
+@pytest.mark.parametrize("case", CASES)
+def test_content_without_content_is_refused_by_code(case: str) -> None:
     with pytest.raises(ContentError) as caught:
-        encoder(modality).decode(NOTHING[modality])
+        encoder(case).decode(NOTHING[modality_of(case)])
     assert caught.value.code in ("empty_text", "unsupported_format", "corrupt_media", "no_sound")
 
 
-@pytest.mark.parametrize("modality", MODALITIES)
-def test_the_size_of_a_sample_is_stated(modality: str) -> None:
-    assert all(0 < encoder(modality).sample_bytes(s) < 1 << 24 for s in samples(modality))
+@pytest.mark.parametrize("case", CASES)
+def test_the_size_of_a_sample_is_stated(case: str) -> None:
+    assert all(0 < encoder(case).sample_bytes(s) < 1 << 24 for s in samples(case))
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
@@ -177,6 +222,32 @@ def test_weights_of_another_modality_are_refused(modality: str) -> None:
     other = next(m for m in MODALITIES if m != modality)
     with pytest.raises(checkpoint.WrongArchitectureError):
         load_encoder(modality, checkpoint.WEIGHTS_DIR / f"{other}.safetensors", device="cpu")
+
+
+def test_every_architecture_has_a_case() -> None:
+    named = {case.split(" ")[0] for case in (*MAKERS, *FOLDER_MAKERS)}
+    assert named == {name for names in architectures().values() for name in names}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_weights_rounded_to_fp16_say_nearly_the_same(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, exact = weights_of(case)
+    config = checkpoint.load(path)[1]
+    monkeypatch.setattr(checkpoint, "load", lambda *_: (exact, config))
+    unrounded = load_encoder(modality_of(case), path, "cpu").encode(samples(case))
+    rounded = encoder(case).encode(samples(case))
+    np.testing.assert_allclose(rounded.embedding, unrounded.embedding, atol=5e-3)
+    for name, head in unrounded.heads.items():
+        np.testing.assert_allclose(rounded.heads[name].scores, head.scores, atol=1e-2)
+
+
+def test_weights_of_an_unknown_architecture_are_refused(tmp_path: Path) -> None:
+    for modality in MODALITIES:
+        weights, config = checkpoint.load(weights_of(modality)[0])
+        path = tmp_path / f"{modality}.safetensors"
+        checkpoint.save(path, weights, config | {"architecture": f"{modality}-oracle"})
+        with pytest.raises(checkpoint.WrongArchitectureError, match="expected weights of one of"):
+            load_encoder(modality, path, "cpu")
 
 
 def test_all_shipped_weights_stay_small() -> None:
