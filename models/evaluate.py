@@ -24,6 +24,7 @@ from features.errors import PortraitError, UsageError
 from models import checkpoint
 from models.evaluate_keys import key_of
 from models.evaluate_step import FULL, QUICK, RESULT, Budget, Context, Progress, Step
+from models.report_levels import levels_of
 
 REPORT_VERSION: Final = 1
 
@@ -208,6 +209,11 @@ def _told(progress: Progress) -> Iterator[None]:
 
 def report_of(plan: Sequence[Step], outcome: Outcome, budget: Budget, only: Sequence[str]) -> dict[str, Any]:
     """The whole report as JSON: what was run, what was not, and every section."""
+    sections = [
+        {"name": step.name, "title": step.title} | outcome.done[step.name]
+        for step in plan
+        if step.shown and step.name in outcome.done
+    ]
     return {
         "version": REPORT_VERSION,
         "budget": {name: getattr(budget, name) for name in budget.__dataclass_fields__},
@@ -217,11 +223,8 @@ def report_of(plan: Sequence[Step], outcome: Outcome, budget: Budget, only: Sequ
         "failed": outcome.failed,
         "seconds": {name: both[0] for name, both in outcome.seconds.items()},
         "processor_seconds": {name: both[1] for name, both in outcome.seconds.items()},
-        "sections": [
-            {"name": step.name, "title": step.title} | outcome.done[step.name]
-            for step in plan
-            if step.shown and step.name in outcome.done
-        ],
+        "levels": levels_of(sections),
+        "sections": sections,
     }
 
 

@@ -18,12 +18,14 @@ from models.evaluate_streams import Floats, Ints, Streams, moments, one_hot
 from models.evaluate_users import by_linear, ndcg
 from models.fusion import load_fusion
 from models.registry import load_encoder
-from models.statistics import holm, mean_estimate, paired
+from models.statistics import Paired, holm, mean_estimate, paired
 
 FILE: Final = "text_en_amazon_users.parquet"
 MIN_PRIOR: Final = 3
 """Reviews before the first moment that is judged."""
 FOLDS: Final = 5
+DEFAULT: Final = "encoder: decay 10 | 40 days | newest"
+"""What a profile keeps of a reviewer."""
 YEAR_S: Final = 365 * DAY_S
 _FOREVER_S: Final = (1 << 32) - 1  # the longest half-life that a state takes: 136 years
 
@@ -148,10 +150,13 @@ def _section(ctx: Context, scores: dict[str, Floats], wanted: Ints, user: Ints) 
         for name, s in scores.items()
     ]
     tests: list[list[Any]] = []
+    against_default: dict[str, Paired] = {}
     bases = ("popular", "encoder: mean pool", "encoder: newest")
     for name in (n for n in scores if n.startswith("encoder") and n not in bases):
         for base in bases:
             gap = paired(gains[name], gains[base], user, repeats)
+            if name == DEFAULT:
+                against_default[base] = gap
             tests.append(
                 [f"{name} - {base}", {"value": gap.difference, "low": gap.low, "high": gap.high}, gap.p]
             )
@@ -170,5 +175,5 @@ def _section(ctx: Context, scores: dict[str, Floats], wanted: Ints, user: Ints) 
             "Half-lives are the profile's 10 and 40 days, and a year: these people review some times a year, "
             "so short memories come down to the newest review."
         ],
-        figures={str(row[0]): row[3] for row in rows},
+        figures={str(row[0]): row[3] for row in rows} | {"paired": against_default},
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -33,6 +34,8 @@ class Modality:
     explain: Callable[[Context], Section]
     plots: tuple[Key, ...]
     """Heads whose confusion, calibration and coverage are drawn."""
+    subsets: Mapping[str, tuple[Key, tuple[str, ...]]]
+    """Name → (source and head, labels): rows of their own for content of these labels."""
     by_language: bool
     """Whether a baseline is fitted for each language alone."""
     baseline_s: float
@@ -126,17 +129,26 @@ def _by_source(
 
 
 def _summary(m: Modality, ctx: Context) -> Section:
-    budget = ctx.budget
     baselines = ctx.folders[f"{m.name}-baselines"]
+
+    def found(file: Path) -> dict[Key, Verdicts]:
+        verdicts = load_verdicts(file)
+        parts = {
+            (key[0], name): verdicts[key].where(np.isin(verdicts[key].wanted, labels))
+            for name, (key, labels) in m.subsets.items()
+            if key in verdicts
+        }
+        return verdicts | {key: v for key, v in parts.items() if len(v.wanted)}
+
     return summarise(
         ctx,
-        load_verdicts(ctx.folders[f"{m.name}-shipped"] / VERDICTS),
-        [load_verdicts(ctx.folders[step] / VERDICTS) for step in seed_names(m.name, budget)],
-        [load_verdicts(ctx.folders[step] / VERDICTS) for step in fold_names(m.name, budget)],
+        found(ctx.folders[f"{m.name}-shipped"] / VERDICTS),
+        [found(ctx.folders[step] / VERDICTS) for step in seed_names(m.name, ctx.budget)],
+        [found(ctx.folders[step] / VERDICTS) for step in fold_names(m.name, ctx.budget)],
         {
             name: (
-                [load_verdicts(baselines / f"{name}-seed-{s}.npz") for s in range(budget.seeds)],
-                load_verdicts(baselines / f"{name}-folds.npz"),
+                [found(baselines / f"{name}-seed-{s}.npz") for s in range(ctx.budget.seeds)],
+                found(baselines / f"{name}-folds.npz"),
             )
             for name in m.baselines
         },

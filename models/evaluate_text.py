@@ -41,6 +41,7 @@ def text_modality(data: Path) -> Modality:
             ("text_en_womens_clothing:review", "en_cat"),
             ("text_en_womens_clothing:review", "sentiment"),
         ),
+        subsets={},
         by_language=True,
         baseline_s=400,
     )

@@ -32,7 +32,7 @@ from models.evaluate_streams import (
 )
 from models.fusion import KINDS, load_fusion
 from models.registry import LOADERS
-from models.statistics import holm, mean_estimate, paired
+from models.statistics import Paired, holm, mean_estimate, paired
 from models.train_fusion import fit_fusions
 
 FOLDS: Final = 5
@@ -225,12 +225,14 @@ def _judged(
         "Prototypes: cosines to the category prototypes, as profiles are used. Linear: a classifier fitted "
         "on the vectors of other users. Brackets: 95 % bootstrap over users."
     )
-    section = Section([Table("Next category", columns, rows, note), _against(gains, repeats)])
+    table, tests = _against(gains, repeats)
+    section = Section([Table("Next category", columns, rows, note), table])
     section.figures = {name: mean_estimate(gain, None, repeats) for name, gain in gains.items()}
+    section.figures["paired"] = tests
     return section
 
 
-def _against(gains: Gains, repeats: int) -> Table:
+def _against(gains: Gains, repeats: int) -> tuple[Table, dict[str, Paired]]:
     main = f"{MAIN} (prototypes)"
     best: dict[str, str] = {}  # method → its better reading
     for name, gain in gains.items():
@@ -239,6 +241,10 @@ def _against(gains: Gains, repeats: int) -> Table:
             best[method] = name
     tests = {name: paired(gains[main], gains[name], None, repeats) for name in best.values()}
     corrected = holm([t.p for t in tests.values()])
+    found = {
+        name.rsplit(" (", 1)[0]: t._replace(p=p)
+        for (name, t), p in zip(tests.items(), corrected, strict=True)
+    }
     rows = [
         [f"{main} - {name}", {"value": t.difference, "low": t.low, "high": t.high}, t.p, p]
         for (name, t), p in zip(tests.items(), corrected, strict=True)
@@ -246,7 +252,9 @@ def _against(gains: Gains, repeats: int) -> Table:
     note = (
         "NDCG of the same users; the other method in its better reading. p: sign flips; Holm over the rows."
     )
-    return Table("Paired tests of the default", ["difference", "NDCG", "p", "p after Holm"], rows, note)
+    return Table(
+        "Paired tests of the default", ["difference", "NDCG", "p", "p after Holm"], rows, note
+    ), found
 
 
 def _seeds(ctx: Context, features: Floats, mask: Bools, folds: Ints, wanted: Ints) -> Table:

@@ -39,6 +39,7 @@ def voice_modality(data: Path) -> Modality:
         baseline_heads=("word",),
         explain=_explain,
         plots=tuple((p.name, "word") for p in load_dataset(data).voice if p.role == "words"),
+        subsets={},
         by_language=False,
         baseline_s=60,
     )

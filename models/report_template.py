@@ -59,6 +59,14 @@ svg { max-width: 100%; height: auto; }
 {% if report.failed %}<div class="bad"><b>Failed</b><ul>
 {% for name, why in report.failed.items() %}<li>{{ name }}: {{ why }}</li>{% endfor %}
 </ul></div>{% endif %}
+{% if report.levels %}
+<h2 id="levels">Levels</h2>
+<div class="scroll"><table>
+<thead><tr><th>figure</th><th>level</th><th class="n">found</th><th></th></tr></thead><tbody>
+{% for name, level, found, verdict in report.levels %}
+<tr><td>{{ name }}</td><td>{{ level }}</td><td class="n">{{ cell(found) }}</td><td>{{ verdict }}</td></tr>
+{% endfor %}</tbody></table></div>
+{% endif %}
 <nav>{% for s in report.sections %}<a href="#{{ s.name }}">{{ s.title }}</a> {% endfor %}</nav>
 {% for s in report.sections %}
 <h2 id="{{ s.name }}">{{ s.title }}</h2>
@@ -117,6 +125,16 @@ epochs of photos and {{ b.voice_epochs }} of voices in retrainings, {{ b.repeats
 
 {% endif %}
 {% endfor %}
+{% if report.levels %}
+## Levels
+
+| figure | level | found | |
+|---|---|---|---|
+{% for name, level, found, verdict in report.levels %}
+| {{ name }} | {{ level }} | {{ cell(found) }} | {{ verdict }} |
+{% endfor %}
+
+{% endif %}
 {% for s in report.sections %}
 ## {{ s.title }}
 

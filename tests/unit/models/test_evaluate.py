@@ -14,6 +14,7 @@ from models import evaluate
 from models.evaluate import EvaluationError, chosen, names_of, report_of, run
 from models.evaluate_keys import closure, code_digest, key_of
 from models.evaluate_step import QUICK, RESULT, Context, Section, Step, Table, plain
+from models.report_levels import levels_of
 from models.report_page import html_of, markdown_of, write_report
 from models.statistics import Estimate
 
@@ -226,6 +227,25 @@ def test_the_page_and_its_markdown_hold_every_table_and_escape_what_they_show(
     for part in ("Quick run", "no gone.parquet in the data folder", "Part A", "A note.", "Said."):
         assert part in page
         assert part in text
+
+
+def test_levels_are_held_against_what_was_found_and_left_out_where_nothing_was() -> None:
+    tests = {
+        "mean pool": {"difference": 0.1, "low": 0.05, "high": 0.15, "p": 0.001},
+        "newest event": {"difference": 0.1, "low": -0.1, "high": 0.3, "p": 0.2},
+    }
+    ndcg = {"value": 0.71, "low": 0.69, "high": 0.73}
+    sections = [
+        {"name": "users", "figures": {"fusion learned (prototypes)": ndcg, "paired": tests}},
+        {"name": "space", "figures": {"worst direction": 0.6}},
+        {"name": "text", "figures": {"shipped": {}}},
+    ]
+    assert [(row[0], row[3]) for row in levels_of(sections)] == [
+        ("Precision@10 between modalities, worst direction", "not reached"),
+        ("Joined users, next category, NDCG, out of fold", "reached"),
+        ("users: NDCG above mean pool", "reached"),
+        ("users: NDCG above newest event", "not reached"),
+    ]
 
 
 def test_numbers_that_are_none_become_null() -> None:
