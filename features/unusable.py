@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from features.online import ProfileStore
+from features.online import ProfileStore, StatelessUsersError
 from features.record import RecordError, read_mark
 
 
@@ -18,11 +18,20 @@ def remove_unusable(store: ProfileStore, users: Sequence[str]) -> tuple[list[str
     unknown: list[str] = []
     for user, held in zip(users, store.read_views(users, records=True), strict=True):
         if held.record is None:
-            unusable += [user] if held.values is not None else []
+            unusable += [] if _is_absent(store, user) else [user]
         elif not _is_whole(held.record):
             (unknown if held.values is None else unusable).append(user)
     store.remove(unusable)
     return unusable, unknown
+
+
+def _is_absent(store: ProfileStore, user: str) -> bool:
+    """Whether nothing at all is held of a user without a state (the time of a view counts too)."""
+    try:
+        store.read_states([user])
+    except StatelessUsersError:
+        return False
+    return True
 
 
 def _is_whole(record: bytes) -> bool:

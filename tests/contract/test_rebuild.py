@@ -24,7 +24,7 @@ from tests.contract.test_fold_loop import NAMES, SPACES, _context, _encoded, _re
 from tests.online_repo import Repo
 from tests.unit.features.builders import CONTROLS, At
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.parametrize("repo", ["sqlite", "redis"], indirect=True)]
 
 USERS, EACH = 5, 8
 DAY = datetime(2026, 1, 2, tzinfo=UTC)
@@ -120,7 +120,9 @@ def test_users_without_a_state_and_with_a_damaged_one_are_healed(
     (record,) = store.read_states(["user2"])
     assert record is not None
     _damage(repo, "user2", record)
-    assert [m.split(":")[0] for m in mismatches(store, directory)] == ["user0", "user1", "user2"]
+    found = mismatches(store, directory)
+    assert [m.split(":")[0] for m in found] == ["user0", "user1", "user2"]
+    assert found[1:] == ["user1: absent", "user2: damaged"]
     report = rebuilt(store, directory)
     assert (report.rebuilt, report.healed, report.left_alone) == (3, 2, [])
     assert differing(_stored(store, USERS).head, wanted.head) == {}
