@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from apache_beam.metrics import Metrics
+from apache_beam.metrics.metric import Metrics
 
 from features.online import SourcePosition
 from pipelines import metrics
