@@ -16,6 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
+from features.state import unpack
+from pipelines.worker import worker
 from tests.job import Job, wait_until
 from tests.kafka_server import free_ports
 
@@ -80,6 +82,12 @@ class FlinkJobs:
     def kill_a_worker(self) -> None:
         """kill -9."""
         self.workers()[0].send_signal(signal.SIGKILL)
+
+    def applied(self) -> int:
+        """Events in all stored profiles of the users that were sent so far."""
+        held = worker(self.job.settings)
+        users = sorted({user for user, _ in self.job.sent.identities()})
+        return int(unpack(held.store.read_states(users), held.state_spaces).head["version"].sum())
 
     def settle(self, timeout_s: float) -> None:
         """Wait until everything that was sent is stored and in parquet, or rejected."""

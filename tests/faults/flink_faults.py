@@ -23,12 +23,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from features.state import unpack
+from features.online import StoreError
 from pipelines.kafka import KafkaFailureError, Sender
 from pipelines.produce import read_messages
-from pipelines.worker import worker
 from tests.flink_cluster import FlinkJobs, running_flink
-from tests.job import Job, make_job, real_events, wait_until
+from tests.job import make_job, real_events, wait_until
 from tests.kafka_server import KafkaServer, running_kafka
 from tests.redis_server import RedisServer, running_redis
 
@@ -59,7 +58,7 @@ class Parts:
 class Feed:
     """Sends a project's events at a steady rate from a thread, and watches when they are applied."""
 
-    job: Job
+    jobs: FlinkJobs
     users: int
     applied: list[tuple[float, int]] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -91,12 +90,13 @@ class Feed:
         return max((b - a for a, b in itertools.pairwise(moves) if b > since_s), default=0.0)
 
     def _send(self) -> None:
-        file = self.job.folder / "events.parquet"
+        job = self.jobs.job
+        file = job.folder / "events.parquet"
         pq.write_table(real_events(self.users), file)
-        messages = list(read_messages(file, self.job.settings.kafka.topics))
+        messages = list(read_messages(file, job.settings.kafka.topics))
         for message in messages:
-            self.job.sent.add(message.topic, message.key, message.value, message.headers)
-        sender, began_s = Sender(self.job.settings.kafka), time.monotonic()
+            job.sent.add(message.topic, message.key, message.value, message.headers)
+        sender, began_s = Sender(job.settings.kafka), time.monotonic()
         for i, message in enumerate(messages):
             while True:
                 try:
@@ -109,15 +109,11 @@ class Feed:
         sender.close()
 
     def _watch(self) -> None:
-        held = worker(self.job.settings)
         while not self._stop.wait(0.25):
-            users = sorted({user for user, _ in self.job.sent.identities()})
             try:
-                states = unpack(held.store.read_states(users), held.state_spaces)
-            except Exception as error:
+                self.applied.append((time.monotonic(), self.jobs.applied()))
+            except StoreError as error:
                 say(f"  the store does not answer: {type(error).__name__}")
-                continue
-            self.applied.append((time.monotonic(), int(states.head["version"].sum())))
 
 
 def say(line: str) -> None:
@@ -138,7 +134,7 @@ def run_case(
     began_s = time.monotonic()
     jobs.start()
     opened_s = time.monotonic() - began_s
-    feed = Feed(job, users)
+    feed = Feed(jobs, users)
     with feed.running():
         wait_until(lambda: bool(feed.applied) and feed.applied[-1][1] > 100, 120, "events to be applied")
         say(f"{name}: harm")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.flink_rest import FlinkRest
 from tests.flink_cluster import FlinkJobs, bytes_under, running_flink
-from tests.job import make_job, real_events, wait_until
+from tests.job import Job, make_job, real_events, wait_until
 from tests.kafka_server import SASL_PASSWORD, SASL_USER, KafkaServer
 from tests.redis_server import RedisServer
 
@@ -19,10 +22,24 @@ pytestmark = [pytest.mark.integration, pytest.mark.data, pytest.mark.timeout(400
 FEW_SECONDS = 8
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A job that has ended, and what was seen while it ran."""
+
+    jobs: FlinkJobs
+    listed: dict[str, Any]
+    groups_by_subtask: list[int]
+    stopped: str
+
+    @property
+    def job(self) -> Job:
+        return self.jobs.job
+
+
 @pytest.fixture(scope="module")
 def ended(
     tmp_path_factory: pytest.TempPathFactory, kafka_server: KafkaServer, redis_server: RedisServer
-) -> FlinkJobs:
+) -> Ended:
     """A job that read over 2,000 messages, lost a worker to kill -9 between them, ended in a savepoint."""
     folder = tmp_path_factory.mktemp("flink")
     for name, text in (("user", SASL_USER), ("password", SASL_PASSWORD)):
@@ -45,26 +62,26 @@ def ended(
     with ThreadPoolExecutor(1) as aside, running_flink(folder / "cluster", task_managers=1) as cluster:
         produced = aside.submit(job.produce, events.slice(0, 600))
         jobs = FlinkJobs(cluster, job)
-        jobs.start()
+        jid = jobs.start()
         produced.result()
-        wait_until(lambda: job.stored_profiles() > 0, 60, "a first profile")
-        job.produce(events.slice(600))
+        wait_until(lambda: jobs.applied() > 300, 60, "the first events")
+        produced, before = aside.submit(job.produce, events.slice(600)), jobs.applied()
+        wait_until(lambda: jobs.applied() > before, 60, "the next events")
         jobs.kill_a_worker()
+        produced.result()
         jobs.settle(90)
-        listed = jobs.listed()
-        (folder / "jobs.json").write_text(json.dumps(listed))
-        (folder / "stopped.txt").write_text(jobs.stop("--savepoint"))
-    return jobs
+        readers = FlinkRest(cluster.rest).readers(jid)
+        return Ended(jobs, jobs.listed(), readers, jobs.stop("--savepoint"))
 
 
-def test_a_killed_worker_loses_and_doubles_nothing(ended: FlinkJobs) -> None:
+def test_a_killed_worker_loses_and_doubles_nothing(ended: Ended) -> None:
     found = ended.job.audit()
     assert found.clean, found.notes[:10]
     assert found.sent > 2000
     assert found.applied + found.rejected == found.identities
 
 
-def test_parquet_comes_in_few_whole_files(ended: FlinkJobs) -> None:
+def test_parquet_comes_in_few_whole_files(ended: Ended) -> None:
     history = ended.job.settings.history.dir
     files = list(history.rglob("*.parquet"))
     rows = sum(pq.ParquetFile(file).metadata.num_rows for file in files)
@@ -72,34 +89,31 @@ def test_parquet_comes_in_few_whole_files(ended: FlinkJobs) -> None:
     assert not list(history.rglob("*.tmp"))
 
 
-def test_the_job_list_says_that_every_partition_is_read(ended: FlinkJobs) -> None:
-    (job,) = (told := _told(ended))["jobs"]
-    assert told["unread_partitions"] == {}
+def test_the_job_list_says_that_every_partition_is_read(ended: Ended) -> None:
+    (job,) = ended.listed["jobs"]
+    assert ended.listed["unread_partitions"] == {}
     assert job["state"] == "RUNNING"
     assert job["checkpoints"] > 0
 
 
-def test_the_savepoint_is_named_for_a_restore(ended: FlinkJobs) -> None:
+def test_the_partitions_are_spread_over_the_subtasks(ended: Ended) -> None:
+    assert ended.groups_by_subtask == [1, 1]
+
+
+def test_the_savepoint_is_named_for_a_restore(ended: Ended) -> None:
     (record,) = (ended.job.folder / "jobs").glob("*.json")
     savepoint = json.loads(record.read_text())["savepoint"]
-    assert f"--restore {savepoint}" in (ended.cluster.folder.parent / "stopped.txt").read_text()
+    assert f"--restore {savepoint}" in ended.stopped
     assert Path(savepoint.removeprefix("file:"), "_metadata").is_file()
 
 
-def test_no_checkpoint_log_or_record_holds_the_password(ended: FlinkJobs) -> None:
-    folders = [ended.cluster.folder / name for name in ("checkpoints", "savepoints", "log")]
+def test_no_checkpoint_log_or_record_holds_the_password(ended: Ended) -> None:
+    folders = [ended.jobs.cluster.folder / name for name in ("checkpoints", "savepoints", "log")]
     files = dict(bytes_under([*folders, ended.job.folder / "jobs"]))
     assert [path for path, data in files.items() if SASL_PASSWORD.encode() in data] == []
     assert any(b"reviews" in data or b"topic-" in data for data in files.values())
 
 
-def test_the_clusters_processes_are_gone(ended: FlinkJobs) -> None:
-    assert [name for name in ended.cluster.names() if ended.cluster.pid(name)] == []
-    assert not list(ended.cluster.folder.glob("*.pid"))
-
-
-def _told(ended: FlinkJobs) -> dict[str, list[dict[str, object]]]:
-    found: dict[str, list[dict[str, object]]] = json.loads(
-        (ended.cluster.folder.parent / "jobs.json").read_text()
-    )
-    return found
+def test_the_clusters_processes_are_gone(ended: Ended) -> None:
+    assert [name for name in ended.jobs.cluster.names() if ended.jobs.cluster.pid(name)] == []
+    assert not list(ended.jobs.cluster.folder.glob("*.pid"))
