@@ -76,6 +76,11 @@ class PortraitSqliteOnlineStore(SqliteOnlineStore):
             )
         return self._file
 
+    def plan(self, config: RepoConfig, desired_registry_proto: Any) -> list[Any]:
+        """Nothing: ``update`` makes the tables. Feast remembers the planned ones of its own type alone,
+        and ``feast plan`` would announce ours after every apply."""
+        return []
+
     def _get_conn(self, config: RepoConfig) -> sqlite3.Connection:
         return self._sqlite_file(config).connection()
 

@@ -1,6 +1,10 @@
-"""What a process does that writes and reads through Feast, beside others; loaded once, then forked."""
+"""What processes of tests do with Feast, which takes seconds to load: once here, then they are forked."""
 
 from __future__ import annotations
+
+from features.online import feast_import  # noqa: F401
+
+# isort: split
 
 import multiprocessing
 import random
@@ -10,11 +14,11 @@ from functools import cache
 from multiprocessing.connection import Connection
 from typing import Any
 
-from feast import FeatureStore, FeatureView
+from feast import FeatureStore as FeatureStore
+from feast import FeatureView
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 
-from features.online import feast_import  # noqa: F401 (first)
 from tests.profiles import NOW_US
 
 NOW = datetime.fromtimestamp(NOW_US / 1e6, UTC)
@@ -25,8 +29,17 @@ FEATURES = ["user_profile:revision", "user_profile:version"]
 def forkserver() -> Any:
     """Processes that start in a moment: Feast is imported by their parent, which no thread runs in."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.feast_writer"])
+    context.set_forkserver_preload(["tests.feast_process"])
     return context
+
+
+def feast_command(arguments: Sequence[str]) -> tuple[int, str]:
+    """Exit code and output of the ``feast`` command; it changes folder and modules of its process."""
+    from click.testing import CliRunner
+    from feast.cli.cli import cli
+
+    done = CliRunner().invoke(cli, list(arguments))
+    return done.exit_code, done.output + (repr(done.exception) if done.exception else "")
 
 
 def write(store: FeatureStore, view: FeatureView, rows: Sequence[tuple[str, int]]) -> None:
