@@ -157,6 +157,7 @@ def load_transformers() -> Any:
             "local model folder: expected the package transformers, got none; "
             "pip install 'portrait-profiles[hf]'"
         ) from error
+    transformers.utils.logging.disable_progress_bar()
     return transformers
 
 

@@ -116,6 +116,18 @@ class TextEncoder:
                         logits[name][rows] = part.cpu().numpy()
         return self._verdicts(samples, han, embedding, logits)
 
+    def features(self, samples: Sequence[TextSample]) -> npt.NDArray[np.float32]:
+        """[n, width] what the network reads in texts before it places them."""
+        found = np.zeros((len(samples), self._network.hidden.in_features), np.float32)
+        with torch.inference_mode():
+            for script in SCRIPTS:
+                mine = [i for i, s in enumerate(samples) if s.han == (script == "han")]
+                for start in range(0, len(mine), CHUNK_TEXTS):
+                    rows = mine[start : start + CHUNK_TEXTS]
+                    read = self._network.features([samples[i].text for i in rows], script)
+                    found[rows] = read.cpu().numpy()
+        return found
+
     def _verdicts(
         self,
         samples: Sequence[TextSample],

@@ -147,7 +147,7 @@ def _batches(
     pools = np.array_split(places, max(len(places) // (BATCH * 10), 1))
     batches = []
     for pool in pools:
-        by_length = pool[np.argsort([voices.variants[i][0].shape[1] for i in pool], kind="stable")]
+        by_length = pool[np.argsort([voices.variants[i][0].shape[-1] for i in pool], kind="stable")]
         batches += np.array_split(by_length, max(len(pool) // BATCH, 1))
     return [batches[i] for i in rng.permutation(len(batches))]
 

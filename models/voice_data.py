@@ -21,6 +21,8 @@ from models.voice_mel import LogMel, pad_waves
 
 NO_LABEL: Final = -100
 """A head has nothing to learn from this clip (``ignore_index`` of torch's cross entropy)."""
+MADE_SOUNDS: Final = 480
+"""Most noises and pieces of music made here; a sixth of the clips in small sets."""
 TEST_SHARE: Final = 5 / 26
 DEV_SHARE: Final = 3 / 26
 _MAJOR: Final = (0, 2, 4, 5, 7, 9, 11, 12, 14, 16, 19, 24)  # semitones
@@ -93,8 +95,9 @@ def load_voices(
     backwards = [
         c._replace(wave=c.wave[::-1].copy(), label=len(words), source="reversed") for c in clips[::8]
     ]
+    made = min(MADE_SOUNDS, max(len(clips) // 6, 8))
     others = _rows(data, [part for part in parts if part.role == "other"])
-    sounds = [*clips, *backwards, *_negatives(others, len(words), emotion, rng)]
+    sounds = [*clips, *backwards, *_negatives(others, len(words), emotion, made, rng)]
     hear = hear or MelOf()
     variants = [
         [hear(s.wave), *(hear(disturb(s.wave, rng)) for _ in range(copies if s.split == "train" else 0))]
@@ -194,9 +197,9 @@ def _music(t: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[
 
 
 def _negatives(
-    rows: Sequence[tuple[VoicePart, Row]], label: int, emotion: bool, rng: np.random.Generator
+    rows: Sequence[tuple[VoicePart, Row]], label: int, emotion: bool, count: int, rng: np.random.Generator
 ) -> Iterator[_Sound]:
-    """What is none of the words."""
+    """What is none of the words; ``count`` of them are made here."""
     feeling = sorted({str(row[p.speaker]) for p, row in rows if emotion and p.emotion})
     judged = speaker_splits(feeling) if feeling else {}
     for part, row in rows:
@@ -206,7 +209,7 @@ def _negatives(
         for piece in _pieces(wave, part.pieces, rng):
             yield _Sound(piece, label, who, part.name, found, felt)
     splits: tuple[Split, ...] = ("train", "train", "dev", "test")
-    for i in range(480):
+    for i in range(count):
         noise = make_noise(int(rng.uniform(0.3, MAX_SAMPLE_S) * RATE_HZ), rng)
         yield _Sound(_long_enough(condition(noise)), label, "", "noise", splits[i % 4])
 

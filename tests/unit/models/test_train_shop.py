@@ -1,0 +1,263 @@
+"""A shop trains every part on its own files and categories, by command; mistakes in its yaml are named."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from features.errors import PortraitError
+from models import checkpoint
+from models.dataset import DatasetError, dataset_taxonomy, load_dataset
+from models.encoder import TextContent
+from models.fusion import load_fusion
+from models.image_data import load_images
+from models.registry import load_encoder
+from models.resume import Resume
+from models.text_data import read_texts
+from models.train import Choice, TrainingError, train, variants_of
+from models.train_image import train_image
+from models.train_text import Recipe, train_text
+from models.voice import VoiceEncoder
+from models.voice_data import load_voices
+from pipelines.cli import cli
+from tests.unit.models.shop import SPEC, call, drawing, write_shop, write_spec
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shop(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture(scope="module")
+def weights(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All parts, trained through the command."""
+    out = tmp_path_factory.mktemp("weights")
+    arguments = ["train", "--data", str(shop), "--out", str(out), "--epochs", "2", "--device", "cpu"]
+    done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return out
+
+
+def test_every_part_is_trained_and_speaks_of_the_shops_categories(shop: Path, weights: Path) -> None:
+    taxonomy = dataset_taxonomy(shop)
+    assert taxonomy.first_level == ("water", "food")
+    for modality in ("text", "image"):
+        encoder = load_encoder(modality, weights / f"{modality}.safetensors", "cpu")
+        assert encoder.heads["category"].labels == ("water", "food", "other")  # type: ignore[attr-defined]
+        assert {"kind"} <= set(encoder.heads)  # type: ignore[attr-defined]
+    voice = load_encoder("voice", weights / "voice.safetensors", "cpu", taxonomy.words, taxonomy)
+    said = voice.encode([voice.decode(call("yum", 1))])
+    assert set(said.heads) == {"word", "category"}
+    assert load_fusion(weights / "fusion.safetensors").kind == "learned"
+    assert not list(weights.glob("*.resume"))
+
+
+def test_what_text_learned_of_the_shop_holds_for_a_new_note(weights: Path) -> None:
+    encoder = load_encoder("text", weights / "text.safetensors", "cpu")
+    said = encoder.encode([encoder.decode(TextContent("The mast number 77 is lovely and the hull too"))])
+    assert said.heads["category"].labels == ["water"]
+
+
+def test_the_titles_of_the_catalogue_are_read_by_the_shops_own_text_encoder(
+    shop: Path, weights: Path
+) -> None:
+    images = load_images(shop)
+    assert set(images.titles.tolist()) >= {"boat number 1", "cheese number 2"}
+    assert images.measured() == [("drawings", "category"), ("drawings", "kind")]
+    assert images.stands_in("shade").all()
+    assert images.names["shade"] == ("cold", "warm", "other")
+
+
+def _interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next training stops after its first epoch is stored."""
+    store = Resume.store
+
+    def stop(self: Resume, epochs: int) -> None:
+        store(self, epochs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Resume, "store", stop)
+
+
+def test_an_interrupted_training_of_pictures_ends_in_the_same_bytes(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_image(shop, tmp_path / "whole.safetensors", epochs=2)
+    with monkeypatch.context() as patch:
+        _interrupted(patch)
+        with pytest.raises(KeyboardInterrupt):
+            train_image(shop, tmp_path / "parts.safetensors", epochs=2)
+    assert not (tmp_path / "parts.safetensors").exists()
+    train_image(shop, tmp_path / "parts.safetensors", epochs=2)
+    assert (tmp_path / "parts.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+
+
+TINY = Recipe("text-transformer", False, {"buckets": 256, "dim": 8, "layers": 1, "attention_heads": 2}, 2)
+
+
+def test_an_interrupted_training_of_a_reader_ends_in_the_same_bytes(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taxonomy = dataset_taxonomy(shop)
+    rows = read_texts(shop, taxonomy)
+    few = np.flatnonzero(rows.source != "phrases")
+    rows = type(rows)(
+        [rows.texts[i] for i in few],
+        rows.han[few],
+        rows.split[few],
+        rows.fold[few],
+        rows.source[few],
+        {head: labels[few] for head, labels in rows.labels.items()},
+        rows.names,
+    )
+
+    def run(name: str) -> bytes:
+        train_text(shop, tmp_path / name, taxonomy, lambda _: None, rows=rows, recipe=TINY)
+        return (tmp_path / name).read_bytes()
+
+    whole = run("whole.safetensors")
+    with monkeypatch.context() as patch:
+        _interrupted(patch)
+        with pytest.raises(KeyboardInterrupt):
+            run("parts.safetensors")
+    assert run("parts.safetensors") == whole
+
+
+def test_a_resumed_file_of_another_training_is_not_gone_on_with(tmp_path: Path) -> None:
+    def resume(seed: int) -> Resume:
+        network = torch.nn.Linear(2, 2)
+        optimiser = torch.optim.AdamW(network.parameters())
+        schedule = torch.optim.lr_scheduler.ConstantLR(optimiser)
+        rng = np.random.default_rng(0)
+        return Resume(tmp_path / "w", {"seed": seed}, {"network": network}, optimiser, schedule, rng)
+
+    resume(1).store(3)
+    assert resume(2).restore() == 0
+    assert resume(1).restore() == 3
+    (tmp_path / "w.resume").write_bytes(b"not a training")
+    assert resume(1).restore() == 0
+
+
+def test_emotion_is_neither_read_nor_trained_unless_it_is_switched_on(
+    shop: Path, weights: Path, tmp_path: Path
+) -> None:
+    assert load_voices(shop, copies=0).emotion_names == ()
+    with pytest.raises(checkpoint.CheckpointError, match="emotion head, got none; train them with --emotion"):
+        VoiceEncoder(weights / "voice.safetensors", emotion=True)
+    train(shop, "voice", tmp_path, lambda _: None, Choice(epochs=1, device="cpu", emotion=True))
+    clips = [VoiceEncoder(tmp_path / "voice.safetensors").decode(call("ahoy", 3))]
+    assert "emotion" not in VoiceEncoder(tmp_path / "voice.safetensors").encode(clips).heads
+    spoken = VoiceEncoder(tmp_path / "voice.safetensors", emotion=True).encode(clips)
+    assert spoken.heads["emotion"].labels[0] in ("calm", "cross", "other")
+
+
+# Mistakes
+
+
+def _broken(shop: Path, tmp_path: Path, change: Any) -> Path:
+    spec = copy.deepcopy(SPEC)
+    change(spec)
+    for file in shop.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "dataset.yaml").unlink()
+    write_spec(tmp_path, spec)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda s: s["image"][0].pop("group"), r"image\.0\.group: .*Field required"),
+        (lambda s: s["text"][0].update(colum="x"), r"text\.0\.colum: .*Extra inputs"),
+        (lambda s: s["image"][0].update(repeat=-1), r"image\.0\.repeat: .*greater than 0"),
+        (lambda s: s["voice"][0].pop("word"), r"voice\.0: .*needs the keys word and lang"),
+        (lambda s: s["image"][0].update(dataset="notes"), r"\['notes'\] are named twice"),
+    ],
+)
+def test_a_wrong_key_is_named_with_its_place(shop: Path, tmp_path: Path, change: Any, told: str) -> None:
+    with pytest.raises(DatasetError, match=told):
+        load_dataset(_broken(shop, tmp_path, change))
+
+
+def test_yaml_that_is_none_is_refused(tmp_path: Path) -> None:
+    for content in ("text: [", "- a\n- b\n"):
+        (tmp_path / "dataset.yaml").write_text(content, encoding="utf-8")
+        with pytest.raises(DatasetError, match=r"dataset\.yaml: expected"):
+            load_dataset(tmp_path)
+
+
+def test_a_column_that_is_not_there_is_named(shop: Path, tmp_path: Path) -> None:
+    folder = _broken(shop, tmp_path, lambda s: s["image"][0].update(title="headline"))
+    with pytest.raises(DatasetError, match=r"drawings\.parquet: expected columns .*'headline'"):
+        load_images(folder)
+
+
+def test_series_without_numbers_are_refused(shop: Path, tmp_path: Path) -> None:
+    folder = _broken(shop, tmp_path, lambda s: s["image"][0].update(shots=5))
+    with pytest.raises(DatasetError, match=r"expected names that end in _<number>"):
+        load_images(folder)
+
+
+def test_two_speakers_are_too_few(shop: Path, tmp_path: Path) -> None:
+    folder = _broken(shop, tmp_path, lambda s: s["voice"][0].update(speaker="word"))
+    with pytest.raises(DatasetError, match="at least 3 speakers, got 2"):
+        load_voices(folder, copies=0)
+
+
+def test_a_section_that_is_missing_is_named(shop: Path, tmp_path: Path) -> None:
+    folder = _broken(shop, tmp_path, lambda s: s.pop("image"))
+    with pytest.raises(DatasetError, match="expected a section 'image', got none"):
+        load_images(folder)
+
+
+def test_a_taxonomy_that_is_missing_is_named(shop: Path, tmp_path: Path) -> None:
+    folder = _broken(shop, tmp_path, lambda s: s.update(taxonomy="gone.yaml"))
+    with pytest.raises(PortraitError, match=r"gone\.yaml: expected a taxonomy file"):
+        train(folder, "text", tmp_path / "out", lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("only", "choice", "told"),
+    [
+        ("text", Choice(variant="cnn"), "expected a variant of one encoder .*'bigru'.* got 'cnn'"),
+        (None, Choice(variant="cnn"), "none named"),
+        ("text", Choice(variant="hf"), "expected --folder with a variant hf"),
+        ("image", Choice(folder=Path("x")), "expected --folder with a variant hf"),
+        ("text", Choice(emotion=True), "expected --emotion with the voice encoder"),
+    ],
+)
+def test_choices_that_do_not_fit_are_refused(
+    shop: Path, tmp_path: Path, only: str | None, choice: Choice, told: str
+) -> None:
+    with pytest.raises(TrainingError, match=told):
+        train(shop, only, tmp_path, lambda _: None, choice)
+
+
+def test_variants_are_listed_with_the_default_first() -> None:
+    assert variants_of("text")[0] == "bag"
+    assert variants_of("voice")[0] == "gru"
+    assert {"resnet64", "resnet96", "hf"} == set(variants_of("image"))
+    assert variants_of("fusion") == []
+
+
+def test_a_drawing_is_seen_by_an_encoder_of_96_pixels(shop: Path, tmp_path: Path) -> None:
+    train_image(shop, tmp_path / "image.safetensors", epochs=1, variant="resnet96", limit=40)
+    encoder = load_encoder("image", tmp_path / "image.safetensors", "cpu")
+    sample = encoder.decode(drawing("boat", 5))
+    assert sample.shape == (96, 96, 3)
+    assert len(encoder.encode([sample]).embedding) == 1
