@@ -18,7 +18,7 @@ setup(
         "pipelines.kafka",
     ],
     package_data={
-        "features": ["*.sql", "*.yaml", "py.typed"],
+        "features": ["*.html", "*.sql", "*.yaml", "py.typed"],
         "features.repo": ["*.yaml"],
         "models": ["*.yaml", "weights/*", "cards/*.md", "py.typed"],
         "pipelines": ["*.yaml", "sample/*", "py.typed"],
@@ -51,7 +51,7 @@ setup(
         "xxhash>=3.4",
     ],
     extras_require={
-        "analysis": ["jinja2>=3.1", "lark>=1.2", "matplotlib>=3.9", "usearch>=2.15"],
+        "analysis": ["jinja2>=3.1", "lark>=1.2", "matplotlib>=3.9", "usearch>=2.17"],
         "demo": ["confluent-kafka>=2.6"],
         "redis": ["feast[redis]==0.67.0"],
         "flink": [],  # a worker needs what every install has; the name is for those who look for it
@@ -62,6 +62,7 @@ setup(
             "build>=1.2",
             "hypothesis>=6.100",
             "mypy>=1.13",
+            "playwright>=1.50",
             "polars>=1.20",
             "psutil>=5.9",
             "pytest>=8",

@@ -13,9 +13,9 @@ from features.audience import NEVER, Audience, check_out, find_audience, read_us
 from features.audience_language import Expression, compile_expression
 from features.erased import erased_users
 from features.errors import UsageError
-from features.lookup import Profile, lookup
 from features.online.open import open_store
 from features.schema import JOIN_KEY
+from features.served import Profile, lookup
 from features.similar import Similar, SimilarUsers
 from features.taxonomy import load_taxonomy
 from pipelines.settings import Settings

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from features.errors import UsageError
-from features.lookup import AgeOf, Profile, lookup
+from features.served import AgeOf, Profile, lookup
 from pipelines.settings import Settings
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 
-from features.lookup import lookup
 from features.online import ProfileStore, ProfileWrite
 from features.online.layout import entity_key, redis_field
 from features.online.redis_connection import connect
@@ -28,6 +27,7 @@ from features.online.redis_profiles import RedisProfiles
 from features.online.sqlite_profiles import SqliteProfiles
 from features.online.values import encode_views
 from features.schema import PROFILE_FIELDS, VIEWS
+from features.served import lookup
 from tests.bench.bench_store import NOW_US, RECORD_BYTES, realistic_columns
 from tests.redis_server import running_redis
 

@@ -28,7 +28,6 @@ from features.compact import compact
 from features.group import group_portrait
 from features.history import event_batch, profile_batch
 from features.history_writer import write_table
-from features.lookup import lookup
 from features.online import ProfileStore, ProfileWrite
 from features.online.layout import entity_key
 from features.online.redis_connection import connect
@@ -37,6 +36,7 @@ from features.online.values import encode_views
 from features.profile import profile_columns
 from features.record import States, pack
 from features.schema import EncodedEvent
+from features.served import lookup
 from features.similar import SimilarUsers
 from features.sql import query
 from models.fusion import load_fusion

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.lookup import Profile, lookup
 from features.online import ProfileStore, ProfileWrite
 from features.record import pack
 from features.schema import Kind
+from features.served import Profile, lookup
 from tests.online_repo import Repo
 from tests.profiles import NOW_US, columns_of, write_of
 from tests.unit.features.builders import CONTROLS, At, folded, nobody

@@ -17,8 +17,8 @@ from features.erase import rows_left
 from features.erased import erased_users, tombstones
 from features.errors import PortraitError
 from features.history_writer import write_table
-from features.lookup import lookup
 from features.repo.apply import apply_repo
+from features.served import lookup
 from pipelines.backfill import Backfilled, backfill, refuse_unclean, switch
 from pipelines.check import check, write_metrics
 from pipelines.demo_data import EVENT_FILE

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.lookup import Profile, ValueFormatError, lookup
 from features.online import ProfileStore, ProfileWrite
 from features.online.open import StoreConfigError
 from features.online.sqlite_profiles import SqliteProfiles
 from features.record import RecordError, pack, read_mark
 from features.schema import EMBEDDING_DIM, PROFILE_FIELDS, Kind
+from features.served import Profile, ValueFormatError, lookup
 from tests.profiles import NOW_US, columns_of, views_of
 from tests.unit.features.builders import CONTROLS, At, folded, nobody
 
@@ -133,6 +133,7 @@ def test_a_folder_that_is_no_repo_is_refused(tmp_path: Path) -> None:
 
 def test_a_process_that_looks_up_loads_neither_feast_nor_any_other_heavy_library() -> None:
     heavy = "feast", "pandas", "pyarrow", "duckdb", "torch", "apache_beam", "google.protobuf"
-    code = f"import sys, features.lookup; sys.exit(' '.join(m for m in {heavy} if m in sys.modules) or 0)"
+    loaded = f"' '.join(m for m in {heavy} if m in sys.modules)"
+    code = f"import sys, features; features.lookup; sys.exit({loaded} or 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -2,8 +2,9 @@
 
 .. code-block:: python
 
-    store = open_store("feature_repo")
-    for profile in lookup(store, ["u1", "u2"], timedelta(days=14)):
+    import features
+
+    for profile in features.lookup("feature_repo", ["u1", "u2"], timedelta(days=14)):
         if profile.status == "fresh":
             recommend(profile.user_id, profile.embedding)
 
