@@ -119,7 +119,7 @@ def _ablations(ctx: Context) -> Section:
         )
     rows += _compare(ctx, "30 % of events sent three times with new ids", _repeated(streams, 0.3, rng), clean)
     for count in (1, 5, 20, 100):
-        name = f"{count} events of one other category on the last day"
+        name = f"{count} event{'s' if count > 1 else ''} of one other category at the end"
         rows += _compare(ctx, name, _flooded(streams, count, rng), clean)
     columns = ["what is done", "vector", "users", "NDCG", "against clean", "p"]
     note = "By prototypes; the fusion was fitted on clean streams of other users. Same users on both sides."

@@ -33,7 +33,7 @@ PRIORS: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 SEEN: Final = ((2, 2), (3, 3), (4, 5), (6, 10), (11, 10_000))
 SHARPNESS: Final = 6.0
 """Factor on cosines, as the fusion was trained with."""
-INTERESTS: Final = (1, 2, 3, 4)
+INTERESTS: Final = (1, 2, 3, 4, 6)
 HELD_OUT: Final = 5
 """Last events of a user that retrieval must find."""
 LISTED: Final = 50
@@ -119,7 +119,9 @@ def _interests(ctx: Context) -> Section:
         items, shown = streams.vector[theirs], streams.category[theirs]
         lists = {"one fused vector": _top(items @ one[user])}
         for k in INTERESTS:
-            lists[f"{k} interests"] = interleaved(items, centres[user], weights[user], k)
+            lists["1 interest" if k == 1 else f"{k} interests"] = interleaved(
+                items, centres[user], weights[user], k
+            )
         for name, ranked in lists.items():
             found = measures.setdefault(name, np.full((len(streams.users), 3), np.nan))
             found[user] = retrieval(shown[ranked], wanted[user])

@@ -28,7 +28,7 @@ from models.registry import load_encoder
 from models.splits import Split, split_of
 
 VERDICTS: Final = "verdicts.npz"
-_QUICK_ROWS: Final = 1500
+_QUICK_ROWS: Final = 1000
 """Photos of each file in a quick run's trainings."""
 _SECONDS: Final = {"text": 130, "image": 330, "voice": 230}
 """Of one training and its judgement, one core."""

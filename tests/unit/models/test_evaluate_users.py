@@ -12,7 +12,7 @@ from models import space
 from models.evaluate_ablations import _corrupted, _flooded, _redelivered, _repeated
 from models.evaluate_interests import category_vectors, interleaved, retrieval
 from models.evaluate_leakage import halves_meet, nearest_is_same
-from models.evaluate_space import precision, rotation
+from models.evaluate_space import precision
 from models.evaluate_streams import Streams, decayed, inputs, moments, newest
 from models.evaluate_users import by_linear, ndcg
 from models.train_fusion import ranking
@@ -173,8 +173,17 @@ def test_a_person_with_nothing_else_to_find_is_not_asked_about() -> None:
     assert np.isnan(chance[0])
 
 
-def test_spaces_turned_apart_have_no_common_meaning() -> None:
+def test_what_is_nearest_of_another_modality_is_of_the_querys_category() -> None:
     labels = np.array([str(i % CLASSES) for i in range(120)])
     vectors = space.category_prototypes(CLASSES)[np.arange(120) % CLASSES]
     assert precision(vectors, labels, vectors, labels).mean() == 1.0
-    assert precision(vectors @ rotation(0), labels, vectors @ rotation(1), labels).mean() < 0.6
+    assert precision(vectors, labels, np.roll(vectors, 1, axis=0), labels).mean() == 0.0
+
+
+def test_a_content_is_not_its_own_neighbour() -> None:
+    labels = np.array([str(i) for i in range(12)])
+    assert precision(np.eye(12, dtype=np.float32), labels, np.eye(12, dtype=np.float32), labels).mean() == 0.1
+    alone = precision(
+        np.eye(12, dtype=np.float32), labels, np.eye(12, dtype=np.float32), labels, skip_self=True
+    )
+    assert alone.mean() == 0.0
