@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -180,24 +180,3 @@ def watch(settings: Settings, rest: FlinkRest, job: str, stopped: Callable[[floa
         if stopped(WATCH_EVERY_S):
             break
     return state
-
-
-def describe(settings: Settings, rest: FlinkRest, jobs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """``portrait jobs``: each job with its latest checkpoint; partitions where one of ours runs."""
-    rows = []
-    for job in jobs:
-        seen = rest.checkpoints(job["jid"])
-        latest = (seen.get("latest") or {}).get("completed") or {}
-        rows.append(
-            {
-                "job": job["jid"],
-                "name": job["name"],
-                "state": job["state"],
-                "started_ms": job["start-time"],
-                "checkpoints": seen.get("counts", {}).get("completed", 0),
-                "checkpoint_bytes": latest.get("state_size"),
-                "checkpoint": latest.get("external_path"),
-                "failures": rest.failures(job["jid"]),
-            }
-        )
-    return rows

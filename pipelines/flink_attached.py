@@ -1,4 +1,7 @@
-"""The ``portrait`` command's side of Flink jobs: run and follow one, list them, stop one."""
+"""The ``portrait`` command's side of Flink jobs: run and follow one, list them, stop one.
+
+What imports Beam or a store is imported where it is needed: listing and stopping have to be quick.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,15 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from features.errors import UsageError
-from pipelines.flink import JobPlan, describe, partitions_of, submit, watch
+from features.online import SourcePosition
 from pipelines.flink_jobs import add_savepoint, records
 from pipelines.flink_rest import ENDED, FlinkError, FlinkRest
-from pipelines.kafka.liveness import Liveness
-from pipelines.positions import StoredPositions
+
+if TYPE_CHECKING:
+    from pipelines.flink import JobPlan
 from pipelines.settings import Settings
 
 _RESTORE: Final = "portrait run --runner flink --restore"
@@ -33,6 +37,8 @@ def run_attached(
 
     With ``detach`` returns once every partition is read. Raises FlinkError where the job ends by itself.
     """
+    from pipelines.flink import submit, watch
+
     if metrics_port:
         from prometheus_client import start_http_server
 
@@ -63,10 +69,10 @@ def run_attached(
 def list_jobs(settings: Settings, flink_rest: str, as_json: bool) -> str:
     """A table or JSON of the cluster's jobs, and of silent partitions."""
     rest = FlinkRest(flink_rest)
-    rows = describe(settings, rest, rest.jobs())
+    rows = describe(rest)
     ours = {record.job for record in records(settings)}
     running = any(row["job"] in ours and row["state"] == "RUNNING" for row in rows)
-    silent = Liveness(StoredPositions(settings)).ages(partitions_of(settings)) if running else {}
+    silent = _ages_s(settings) if running else {}
     unread = {f"{p.topic}[{p.partition}]": round(age_s, 1) for p, age_s in silent.items() if age_s > 30}
     if as_json:
         return json.dumps({"jobs": rows, "unread_partitions": unread})
@@ -78,6 +84,35 @@ def list_jobs(settings: Settings, flink_rest: str, as_json: bool) -> str:
             else f"all {len(silent)} partitions are read"
         )
     return "\n".join(lines)
+
+
+def _ages_s(settings: Settings) -> dict[SourcePosition, float]:
+    from pipelines.flink import partitions_of
+    from pipelines.kafka.liveness import Liveness
+    from pipelines.positions import StoredPositions
+
+    return Liveness(StoredPositions(settings)).ages(partitions_of(settings))
+
+
+def describe(rest: FlinkRest) -> list[dict[str, Any]]:
+    """Each job that the cluster knows, with its latest checkpoint."""
+    rows = []
+    for job in rest.jobs():
+        seen = rest.checkpoints(job["jid"])
+        latest = (seen.get("latest") or {}).get("completed") or {}
+        rows.append(
+            {
+                "job": job["jid"],
+                "name": job["name"],
+                "state": job["state"],
+                "started_ms": job["start-time"],
+                "checkpoints": seen.get("counts", {}).get("completed", 0),
+                "checkpoint_bytes": latest.get("state_size"),
+                "checkpoint": latest.get("external_path"),
+                "failures": rest.failures(job["jid"]),
+            }
+        )
+    return rows
 
 
 def _line(row: dict[str, Any]) -> str:

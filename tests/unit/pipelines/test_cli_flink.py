@@ -1,0 +1,33 @@
+"""What ``portrait run`` refuses before anything heavy is loaded, and what a worker refuses to be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from features.errors import PortraitError, UsageError
+from pipelines.cli_flink import refuse_others_options
+from pipelines.versions import Versions
+
+
+def test_a_mistyped_option_of_local_rounds_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"--until-cought-up: expected an option of portrait run"):
+        refuse_others_options("local", ("--until-cought-up",), until_caught_up=False, workers=1)
+
+
+@pytest.mark.parametrize(("until_caught_up", "workers"), [(True, 1), (False, 2)])
+def test_options_of_local_rounds_are_refused_elsewhere(until_caught_up: bool, workers: int) -> None:
+    with pytest.raises(UsageError, match=r"--runner flink: expected none of --until-caught-up and --workers"):
+        refuse_others_options("flink", ("--parallelism=2",), until_caught_up, workers)
+
+
+def test_each_runner_takes_its_own_options() -> None:
+    refuse_others_options("local", (), until_caught_up=True, workers=2)
+    refuse_others_options("flink", ("--parallelism=2",), until_caught_up=False, workers=1)
+
+
+def test_a_worker_of_another_version_names_both() -> None:
+    Versions.here().check_here()
+    with pytest.raises(PortraitError, match=r"worker: expected apache-beam 2\.0\.0, .* got apache-beam 2\.77"):
+        replace(Versions.here(), beam="2.0.0").check_here()
