@@ -29,5 +29,5 @@ def test_each_runner_takes_its_own_options() -> None:
 
 def test_a_worker_of_another_version_names_both() -> None:
     Versions.here().check_here()
-    with pytest.raises(PortraitError, match=r"worker: expected apache-beam 2\.0\.0, .* got apache-beam 2\.77"):
+    with pytest.raises(PortraitError, match=r"worker: expected apache-beam 2\.0\.0, .* got apache-beam"):
         replace(Versions.here(), beam="2.0.0").check_here()
