@@ -204,7 +204,8 @@ class VoiceEncoder:
         best = sums.argmax(1)
         scores = sums[np.arange(len(p)), best]
         sure = scores >= self.heads["word"].threshold
-        return HeadScores([labels[i] if s else OTHER for i, s in zip(best, sure, strict=True)], scores)
+        said = [labels[i] if s else OTHER for i, s in zip(best, sure, strict=True)]
+        return HeadScores(said, scores)
 
 
 def config_of(

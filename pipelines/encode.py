@@ -41,6 +41,10 @@ _UNITS_PER_ITEM: Final = 1024
 """Batch size is counted in 1024ths of an item, so that one number bounds items and bytes together."""
 
 
+SURE: Final = 0.5
+"""Score from which finer heads speak where ``category`` abstains: a kettle is not "Knits" at 0.2."""
+
+
 class Encode(beam.PTransform[Any, Any]):
     """``PCollection[Event]`` of one modality → ``events`` (EncodedEvent) and ``rejected``."""
 
@@ -207,10 +211,12 @@ def pack_events(events: Sequence[Event], encoded: Encoded, taxonomy: Taxonomy) -
             numbers["aspect_mask"][i] |= 1 << _ASPECT_BIT[name]
             numbers["aspect_sentiment"][i, _ASPECT_BIT[name]] = sign
     numbers["tag"] = NO_TAG
+    category = encoded.heads.get("category")
     heads = [(name, head.labels, head.scores.tolist()) for name, head in encoded.heads.items()]
     for i, event in enumerate(events):
         verdicts = {name: (labels[i], scores[i]) for name, labels, scores in heads if labels[i] != OTHER}
-        for k, (slot, score) in enumerate(tags_of(verdicts, taxonomy)):
+        silent = category is not None and category.labels[i] == OTHER
+        for k, (slot, score) in enumerate(tags_of(verdicts, taxonomy, SURE if silent else 0.0)):
             numbers["tag"][i, k] = slot
             numbers["tag_score"][i, k] = score
         text = json.dumps({head: [label, round(score, 4)] for head, (label, score) in verdicts.items()})
@@ -232,16 +238,19 @@ def set_sources(numbers: np.ndarray[Any, Any], events: Sequence[Event]) -> None:
     numbers["modality"] = [e.modality for e in events]
 
 
-def tags_of(verdicts: Mapping[str, tuple[str, float]], taxonomy: Taxonomy) -> list[tuple[int, float]]:
+def tags_of(
+    verdicts: Mapping[str, tuple[str, float]], taxonomy: Taxonomy, least: float = 0.0
+) -> list[tuple[int, float]]:
     """Heads' verdicts → (slot, score): one category of the first level, then its surest child.
 
     The ``category`` head decides; without a verdict of its own that the taxonomy knows, the surest
-    finer head does. A finer label of another category is dropped: one event speaks of one thing.
+    finer head does, if its score is at least ``least``. A finer label of another category is dropped:
+    one event speaks of one thing.
     """
     found = [
         (category, score)
         for head, (label, score) in verdicts.items()
-        if (category := taxonomy.category_of(head, label)) is not None
+        if (category := taxonomy.category_of(head, label)) is not None and score >= least
     ]
     if not found:
         return []

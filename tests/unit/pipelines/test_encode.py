@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from features.schema import EMBEDDING_DIM, EVENT_DTYPE, NO_TAG, EncodedEvent, Modality
 from features.taxonomy import Category, Taxonomy, load_taxonomy
 from models.encoder import OTHER, ContentError, Encoded, HeadScores
-from pipelines.encode import EventHandler, encode_events, tags_of
+from pipelines.encode import EventHandler, encode_events, pack_events, tags_of
 from pipelines.events import Event
 from pipelines.records import Reason, Record, Rejected
 from pipelines.settings import Models, Settings
@@ -161,3 +161,15 @@ def test_an_abstaining_head_adds_no_tag_and_no_label() -> None:
     assert isinstance(event, EncodedEvent)
     assert event.labels == "{}"
     assert (np.frombuffer(event.numbers, EVENT_DTYPE)["tag"] == NO_TAG).all()
+
+
+@pytest.mark.parametrize(("score", "tagged"), [(0.3, False), (0.8, True)])
+def test_where_the_category_head_abstains_a_finer_head_must_be_sure(score: float, tagged: bool) -> None:
+    heads = {
+        "category": HeadScores(["other"], np.full(1, 0.4, np.float32)),
+        "fine": HeadScores(["one"], np.full(1, score, np.float32)),
+    }
+    vectors = np.zeros((1, EMBEDDING_DIM), np.float32)
+    [event] = pack_events([_event(0, GOOD)], Encoded(vectors, heads), TAXONOMY)
+    tags = np.frombuffer(event.numbers, EVENT_DTYPE)["tag"][0]
+    assert (tags[0] != NO_TAG) == tagged
