@@ -93,7 +93,8 @@ def erase_users(
     deadline_s = clock.now() + wait_s
     while True:
         erased = job.everybody() if users is None else job.erased(names)
-        receipt.users = len(erased) if users is None else len(names)
+        if users is None:
+            receipt.users, receipt.user_ids = len(erased), sorted(erased)
         late = clock.now() >= deadline_s
         if late or job.is_settled(erased, receipt.users):
             receipt.stores = job.follow(erased, receipt.users)

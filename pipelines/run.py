@@ -102,6 +102,7 @@ class LocalRun:
         self.progress = Progress()
         self.on_round: Callable[[Progress], None] = lambda progress: None
         self._done: dict[SourcePosition, int] = {}
+        self._flushed_s, self._flushed_records = time.monotonic(), 0
 
     def stop(self) -> None:
         """Ask the loop to end after the round in progress."""
@@ -117,7 +118,7 @@ class LocalRun:
                 records = self._reader.poll(rounds.max_records, rounds.max_bytes, rounds.poll_ms)
                 if records:
                     self._run_round(records)
-                if self._history.due():
+                if self._history.due() or self._positions_due():
                     self._flush()
                 if time.monotonic() - said_s >= _SAY_EVERY_S:
                     said_s = time.monotonic()
@@ -150,6 +151,11 @@ class LocalRun:
         for topic, count in Counter(record.topic for record in records).items():
             metrics.RECORDS.labels(topic=topic).inc(count)
 
+    def _positions_due(self) -> bool:
+        """Whether records that gave no row (controls, rejects) have waited long enough to count as done."""
+        waited_s = time.monotonic() - self._flushed_s
+        return self.progress.records > self._flushed_records and waited_s >= self._settings.history.flush_s
+
     def _flush(self) -> None:
         """Parquet first, then the positions: mirrored in the store, then in the group."""
         try:
@@ -164,6 +170,7 @@ class LocalRun:
             self._store.write_positions(POSITIONS, positions)
             self._reader.commit(positions)
             self._done = dict(positions)
+        self._flushed_s, self._flushed_records = time.monotonic(), self.progress.records
 
     def _say(self) -> None:
         lag = self._reader.lag()
@@ -207,9 +214,7 @@ def ready_store(settings: Settings, *, claim: bool = True) -> ProfileStore:
     return store
 
 
-_ANOTHER_STORE: Final = (
-    "fill a fresh store beside it and switch: portrait backfill --from-kafka EARLIEST"
-)
+_ANOTHER_STORE: Final = "fill a fresh store beside it and switch: portrait backfill --from-kafka EARLIEST"
 
 
 def open_reader(settings: Settings, store: ProfileStore, worker_of: tuple[int, int]) -> RoundReader:
