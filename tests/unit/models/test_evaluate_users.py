@@ -181,9 +181,6 @@ def test_what_is_nearest_of_another_modality_is_of_the_querys_category() -> None
 
 
 def test_a_content_is_not_its_own_neighbour() -> None:
-    labels = np.array([str(i) for i in range(12)])
-    assert precision(np.eye(12, dtype=np.float32), labels, np.eye(12, dtype=np.float32), labels).mean() == 0.1
-    alone = precision(
-        np.eye(12, dtype=np.float32), labels, np.eye(12, dtype=np.float32), labels, skip_self=True
-    )
-    assert alone.mean() == 0.0
+    labels, vectors = np.array([str(i) for i in range(12)]), np.eye(12, dtype=np.float32)
+    assert precision(vectors, labels, vectors, labels).mean() == pytest.approx(0.1)
+    assert precision(vectors, labels, vectors, labels, skip_self=True).mean() == 0.0
