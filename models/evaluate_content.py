@@ -69,11 +69,18 @@ def read_items(data: Path, modality: str, taxonomy: Taxonomy, share: float = 1.0
 
 
 def files_of(data: Path, modality: str) -> tuple[str, ...]:
-    """Names of the files that hold a modality's labelled content, as far as the folder's spec names them."""
+    """Names of the files that hold a modality's labelled content, by the folder's spec.
+
+    Where the spec has no part for the modality, a name that no file has: its steps are left out by it.
+    """
     dataset = load_dataset(data)
-    if modality == "voice":
-        return tuple(p.file for p in dataset.voice if p.role == "words")
-    return tuple(dict.fromkeys(p.file for p in (dataset.text if modality == "text" else dataset.image)))
+    parts: Mapping[str, tuple[TextPart | ImagePart | VoicePart, ...]] = {
+        "text": dataset.text,
+        "image": dataset.image,
+        "voice": tuple(p for p in dataset.voice if p.role == "words"),
+    }
+    files = tuple(dict.fromkeys(part.file for part in parts[modality]))
+    return files or (f"{modality} part of dataset.yaml",)
 
 
 def _texts(data: Path, part: TextPart, taxonomy: Taxonomy) -> Iterator[Item]:

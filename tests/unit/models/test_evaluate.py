@@ -131,6 +131,23 @@ def test_a_step_without_its_files_is_left_out_by_name_with_what_needs_it(go: Run
     assert any("left out: no gone.parquet" in line for line in said)
 
 
+def test_a_folder_whose_dataset_has_no_voices_leaves_their_steps_out_by_name(
+    tmp_path: Path, go: Run, data: Path
+) -> None:
+    from models.evaluate_plan import steps
+
+    (data / "dataset.yaml").write_text("text: []\nimage: []\nvoice: []\n", encoding="utf-8")
+    outcome = go(*steps(data, QUICK))
+    assert not outcome.done
+    assert not outcome.failed
+    for modality in ("text", "image", "voice"):
+        assert (
+            outcome.left_out[f"{modality}-baselines"]
+            == f"no {modality} part of dataset.yaml in the data folder"
+        )
+    assert outcome.left_out["amazon"].startswith("no text_en_amazon_users.parquet in the data folder")
+
+
 def test_a_step_that_fails_is_named_and_the_others_go_on(go: Run) -> None:
     broken = Counting(ValueError("expected 3 folds, got 2"))
     outcome = go(Step("a", "A", broken), Step("b", "B", Counting(), needs=("a",)), Step("c", "C", Counting()))
