@@ -14,14 +14,15 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 
 from pipelines.flink_options import NEEDED, check_known, value
-from pipelines.flink_rest import FlinkError, FlinkRest
+from pipelines.flink_rest import ENDED, FlinkError, FlinkRest
 
 CONTACT_TIMEOUT_S: Final = 5.0
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def check_cluster(rest: FlinkRest, options: PipelineOptions, beam_args: Sequence[str]) -> None:
-    """Job server, its version, slots, worker pool, checkpoint folder. Raises FlinkError, UsageError."""
+    """No such job yet, job server, its version, slots, worker pool, checkpoint folder. Raises FlinkError, UsageError."""
+    _check_not_running(rest, value(options, "job_name"))
     server_options = job_server_options(value(options, "job_endpoint"))
     check_known(beam_args, server_options)
     _check_slots(rest, int(value(options, "parallelism")))
@@ -53,6 +54,15 @@ def job_server_options(endpoint: str) -> frozenset[str]:
             "(infra/flink/README.md)"
         )
     return names
+
+
+def _check_not_running(rest: FlinkRest, name: str) -> None:
+    for job in rest.jobs():
+        if job["name"] == name and job["state"] not in ENDED:
+            raise FlinkError(
+                f"flink: expected no running job {name}, got {job['jid']}: both would read every record; "
+                f"portrait stop {job['jid']} --savepoint first, or give another --job_name"
+            )
 
 
 def _check_slots(rest: FlinkRest, parallelism: int) -> None:

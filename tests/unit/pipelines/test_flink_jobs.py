@@ -95,6 +95,12 @@ def test_too_few_slots_are_refused_before_anything_is_submitted(cluster: Any, po
         check(cluster, pool, "--parallelism=3")
 
 
+def test_a_second_job_over_the_same_records_is_refused(cluster: Any, pool: str) -> None:
+    cluster.answers["/jobs/overview"]["jobs"][0] |= {"name": "portrait-portrait", "state": "RESTARTING"}
+    with pytest.raises(FlinkError, match=rf"expected no running job portrait-portrait, got {JOB}"):
+        check(cluster, pool)
+
+
 def test_a_missing_worker_pool_is_refused(cluster: Any) -> None:
     address = f"127.0.0.1:{free_ports(1)[0]}"
     with pytest.raises(
