@@ -72,6 +72,10 @@ def _half_lives(ctx: Context) -> Section:
         estimates = [mean_estimate(g, None, repeats) for g in (average, linear)]
         difference = {"value": gap.difference, "low": gap.low, "high": gap.high}
         pairs.append([f"{short} and {long} days", *estimates, difference, gap.p])
+    curve = [(float(d), row[1].value) for d, row in zip(DAYS, alone, strict=False)]
+    plot = {"kind": "lines", "title": "NDCG by half-life", "x": "half-life, days", "y": "NDCG by prototypes"}
+    flat = [(float(d), alone[-1][1].value) for d in (DAYS[0], DAYS[-1])]
+    lines = {"decayed mean": curve, "no decay": flat}
     return Section(
         [
             Table(
@@ -93,7 +97,8 @@ def _half_lives(ctx: Context) -> Section:
                 "The default comes first. The simulation rewards recency: it cannot say what suits real "
                 "shoppers; see the Amazon users.",
             ),
-        ]
+        ],
+        [plot | {"scale": "log", "lines": lines}],
     )
 
 

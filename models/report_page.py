@@ -69,7 +69,7 @@ def cell(value: Any) -> str:
         low, high = cell(value["low"]), cell(value["high"])
         return f"{cell(value['value'])} [{low}, {high}]"
     if isinstance(value, float):
-        return f"{value:.4f}" if 0 < abs(value) < 0.01 else f"{value:.3f}"
+        return f"{value:.4f}" if 0.00005 <= abs(value) < 0.01 else f"{value:.3f}"
     return str(value)
 
 

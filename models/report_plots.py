@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import Any, Final
 
 _SIZE: Final = (5.0, 3.4)
@@ -16,9 +17,10 @@ def svg_of(plot: dict[str, Any]) -> str:
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    with pyplot.rc_context(
-        {"svg.hashsalt": "portrait", "svg.fonttype": "none", "font.family": _FONTS, "font.size": 9}
-    ):
+    style: Any = {"svg.hashsalt": "portrait", "svg.fonttype": "none", "font.family": _FONTS, "font.size": 9}
+    with warnings.catch_warnings(), pyplot.rc_context(style):
+        # the browser's fonts draw the text, so it does not matter that matplotlib's lack Chinese
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure, axes = pyplot.subplots(figsize=_size_of(plot), layout="constrained")
         try:
             (_matrix if plot["kind"] == "matrix" else _lines)(axes, plot)
@@ -44,7 +46,7 @@ def _lines(axes: Any, plot: dict[str, Any]) -> None:
     for colour, (name, points) in zip(_COLOURS, plot["lines"].items(), strict=False):
         x, y = zip(*points, strict=True) if points else ((), ())
         axes.plot(x, y, color=colour, label=name, linewidth=1.6, marker="." if len(x) < 15 else None)
-    axes.set(xlabel=plot["x"], ylabel=plot["y"])
+    axes.set(xlabel=plot["x"], ylabel=plot["y"], xscale=plot.get("scale", "linear"))
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
 

@@ -28,13 +28,13 @@ HTML: Final = (
 <style>
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, "Noto Sans CJK SC", sans-serif; color: #1c1e21; margin: 0 auto;
-  max-width: 1180px; padding: 24px; }
+  max-width: 1240px; padding: 24px; }
 h1 { margin: 0 0 4px; } h2 { margin: 44px 0 8px; border-bottom: 2px solid #1f5fa8; padding-bottom: 4px; }
 h3 { margin: 22px 0 6px; font-size: 16px; } p { max-width: 880px; } .note { color: #555; font-size: 13px; }
 .warn { background: #fff3cd; border-left: 4px solid #d39e00; padding: 8px 12px; }
 .bad { background: #f8d7da; border-left: 4px solid #b02a37; padding: 8px 12px; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: 13px; }
-th, td { padding: 3px 10px; border-bottom: 1px solid #e3e6ea; text-align: left; white-space: nowrap; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: 12.5px; }
+th, td { padding: 3px 8px; border-bottom: 1px solid #e3e6ea; text-align: left; white-space: nowrap; }
 td.long { white-space: normal; max-width: 460px; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 th { border-bottom: 2px solid #c7ccd3; } tr:hover td { background: #f5f8fc; }
@@ -45,7 +45,7 @@ svg { max-width: 100%; height: auto; }
 </style></head><body>
 <h1>Portrait: quality report</h1>
 <p class="note">Budget {{ b.name }}: {{ b.folds }} folds, {{ b.seeds }} seed{{ "s" if b.seeds != 1 }}, \
-{{ b.image_epochs }} epochs of photos and {{ b.voice_epochs }} of voices in retrainings, \
+retrained for {{ b.image_epochs }} (photos) and {{ b.voice_epochs }} (voices) epochs, \
 {{ b.repeats }} bootstrap draws.{% if report.only %} Only: {{ report.only | join(", ") }}.{% endif %}</p>
 {% if report.quick %}<p class="warn">"""
     + QUICK_NOTE
@@ -101,8 +101,8 @@ MARKDOWN: Final = (
     + """\
 # Portrait: quality report
 
-Budget {{ b.name }}: {{ b.folds }} folds, {{ b.seeds }} seed{{ "s" if b.seeds != 1 }}, {{ b.image_epochs }} \
-epochs of photos and {{ b.voice_epochs }} of voices in retrainings, {{ b.repeats }} bootstrap draws. \
+Budget {{ b.name }}: {{ b.folds }} folds, {{ b.seeds }} seed{{ "s" if b.seeds != 1 }}, retrained for \
+{{ b.image_epochs }} (photos) and {{ b.voice_epochs }} (voices) epochs, {{ b.repeats }} bootstrap draws. \
 {{ minutes(report.seconds) }} minutes on the clock, {{ minutes(report.processor_seconds) }} of the processor.
 
 {% if report.quick %}
