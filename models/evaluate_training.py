@@ -138,12 +138,14 @@ def _some(rows: Any, share: float) -> dict[str, Any]:
 
 def _train_image(ctx: Context, out: Path, seed: int, split: Callable[[str], Split] | None) -> None:
     from models.image_data import load_images
+    from models.image_decode import SIDE_PX
     from models.train_image import DEFAULT_VARIANT, VARIANTS, train_image
 
     limit = _QUICK_ROWS if ctx.budget.name == QUICK.name else None
     side_px = VARIANTS[DEFAULT_VARIANT].side_px
     images = load_images(ctx.data, limit=limit, side_px=side_px, split=split or split_of)
-    train_image(ctx.data, out, ctx.budget.image_epochs, seed, images=images)
+    epochs = max(1, round(ctx.budget.image_epochs * (SIDE_PX / side_px) ** 2))  # the budget is in pixels
+    train_image(ctx.data, out, epochs, seed, images=images)
 
 
 def _train_voice(ctx: Context, out: Path, seed: int, split: Callable[[str], Split] | None) -> None:
