@@ -127,7 +127,7 @@ def by_linear(vectors: Floats, wanted: Ints, folds: Ints, classes: int) -> Float
     for k in np.unique(folds):
         train = folds != k
         scale = float(np.sqrt(np.square(vectors[train]).mean())) or 1.0
-        model = LogisticRegression(C=0.3, max_iter=500, tol=1e-3).fit(vectors[train] / scale, wanted[train])  # type: ignore[no-untyped-call]
+        model = LogisticRegression(C=0.1, max_iter=500, tol=1e-3).fit(vectors[train] / scale, wanted[train])  # type: ignore[no-untyped-call]
         scores[np.ix_(folds == k, model.classes_)] = model.predict_log_proba(vectors[folds == k] / scale)
         missing = np.setdiff1d(np.arange(classes), model.classes_)
         scores[np.ix_(folds == k, missing)] = -99.0
