@@ -21,7 +21,10 @@ _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def check_cluster(rest: FlinkRest, options: PipelineOptions, beam_args: Sequence[str]) -> None:
-    """No such job yet, job server, its version, slots, worker pool, checkpoint folder. Raises FlinkError, UsageError."""
+    """No such job yet; job server, its version, slots, checkpoints, workers.
+
+    Raises FlinkError, UsageError.
+    """
     _check_not_running(rest, value(options, "job_name"))
     server_options = job_server_options(value(options, "job_endpoint"))
     check_known(beam_args, server_options)

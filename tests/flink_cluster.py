@@ -97,7 +97,7 @@ class FlinkJobs:
             found = self.job.audit()
             return found.applied + found.rejected == identities and not (found.not_in_parquet or found.loss)
 
-        wait_until(settled, timeout_s, "everything that was sent to arrive", every_s=1.0)
+        wait_until(settled, timeout_s, "everything that was sent to arrive", every_s=2.0)
 
 
 @contextmanager

@@ -64,13 +64,13 @@ def ended(
         jobs = FlinkJobs(cluster, job)
         jid = jobs.start()
         produced.result()
-        wait_until(lambda: jobs.applied() > 300, 60, "the first events")
+        wait_until(lambda: jobs.applied() > 300, 60, "the first events", every_s=0.5)
+        readers = FlinkRest(cluster.rest).readers(jid)  # Flink counts anew after a restart
         produced, before = aside.submit(job.produce, events.slice(600)), jobs.applied()
-        wait_until(lambda: jobs.applied() > before, 60, "the next events")
+        wait_until(lambda: jobs.applied() > before, 60, "the next events", every_s=0.5)
         jobs.kill_a_worker()
         produced.result()
         jobs.settle(90)
-        readers = FlinkRest(cluster.rest).readers(jid)
         return Ended(jobs, jobs.listed(), readers, jobs.stop("--savepoint"))
 
 
