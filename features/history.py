@@ -37,6 +37,9 @@ from features.taxonomy import Taxonomy
 
 Table = Literal["events", "profiles"]
 
+SIMILAR: Final = "similar"
+"""Folder of the index of similar users, beside the tables."""
+
 TIME: Final = pa.timestamp("us", tz="UTC")
 
 _FIELD_TYPES: Final[Mapping[FieldType, pa.DataType]] = {

@@ -23,13 +23,12 @@ from usearch.index import Index
 
 from features import similar_files as files
 from features.audience import NOBODY
+from features.history import SIMILAR
 from features.schema import EMBEDDING_DIM, JOIN_KEY
 from features.similar_files import Generation, Meta, SimilarError
 from features.similar_news import News, read_news
 from features.sums import unit
 
-FOLDER: Final = "similar"
-"""Of the index, in the folder of the parquet tables."""
 CHURN: Final = 0.3
 """Above this share of replaced and dropped vectors a refresh builds the graph anew."""
 _ROWS: Final = 50_000
@@ -71,7 +70,7 @@ class SimilarUsers:
 
     def __init__(self, history_dir: Path) -> None:
         self._history = history_dir
-        self.folder = history_dir / FOLDER
+        self.folder = history_dir / SIMILAR
         self._mark: tuple[int, int] | None = None
         self._held: Generation | None = None
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
-from features.errors import UsageError
 from pipelines.settings import Topics
 
 
@@ -26,13 +25,8 @@ class EmbeddedBroker:
         self.bootstrap_servers: tuple[str, ...] = ()
 
     def __enter__(self) -> EmbeddedBroker:
-        try:
-            from confluent_kafka import Producer
-        except ImportError:
-            raise UsageError(
-                "the embedded broker: expected the package confluent-kafka, got none; "
-                "pip install 'portrait-profiles[demo]'"
-            ) from None
+        from confluent_kafka import Producer
+
         # The mock cluster lives as long as this client; its own log would tell of every connection.
         self._cluster = Producer({"test.mock.num.brokers": 1, "log_level": 0})
         for topic in self._topics:

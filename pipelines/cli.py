@@ -20,6 +20,7 @@ from pipelines import (
     cli_flink,
     cli_profiles,
     cli_report,
+    extras,
     logs,
     shadowing,
 )
@@ -44,6 +45,11 @@ def main() -> None:
         sys.exit(130)
     except click.ClickException as error:
         error.show()
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if not (message := extras.what_is_missing(error)):
+            raise
+        click.echo(f"portrait: {message}", err=True)
         sys.exit(2)
     except PortraitError as error:
         click.echo(f"portrait: {error}", err=True)

@@ -28,6 +28,8 @@ _PACKAGES: Final = (
     "crc32c",
 )
 _EXTRAS: Final = {
+    "usearch": "audiences and similar users; pip install 'portrait-profiles[analysis]'",
+    "matplotlib": "the reports; pip install 'portrait-profiles[analysis]'",
     "redis": "a Redis online store; pip install 'portrait-profiles[redis]'",
     "confluent-kafka": "the embedded broker of the demo; pip install 'portrait-profiles[demo]'",
     "grpcio-health-checking": "feast ui and feast serve; pip install 'portrait-profiles[serve]'",
@@ -36,7 +38,7 @@ _EXTRAS: Final = {
 }
 _PROGRAMS: Final = {
     "redis-server": "integration tests with Redis; apt-get install redis-server",
-    "java": "a real Kafka (make kafka-up); apt-get install default-jre-headless",
+    "java": "a real Kafka and Flink (make kafka-up, flink-up); apt-get install default-jre-headless",
     "mvn": "fetching Kafka's jars (make kafka-up); apt-get install maven",
     "espeak-ng": "making the sample voices again (make sample); apt-get install espeak-ng",
 }

@@ -25,6 +25,7 @@ from features.compact import GRACE_S, CompactError
 from features.erase import TableErased, remove_users, rows_left
 from features.erased import Erased, erased_users, read_erased
 from features.errors import PortraitError, UsageError
+from features.history import SIMILAR
 from features.online import ProfileStore
 from features.record import read_mark
 from pipelines.envelope import user_id
@@ -255,11 +256,11 @@ class _Job:
     def _similar(self, erased: dict[str, Erased], users: int) -> StoreStatus:
         name = "similar users index"
         gone = [user for user, mark in erased.items() if not mark.readmitted]
+        if not (self._settings.history.dir / SIMILAR).is_dir():
+            return StoreStatus(name, "absent")
         try:
-            from features.similar import FOLDER, SimilarUsers
+            from features.similar import SimilarUsers
 
-            if not (self._settings.history.dir / FOLDER).is_dir():
-                return StoreStatus(name, "absent")
             removed = SimilarUsers(self._settings.history.dir).remove(gone)
         except (PortraitError, ImportError) as error:
             return StoreStatus(name, note=str(error))

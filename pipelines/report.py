@@ -6,7 +6,6 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from features.errors import UsageError
 from features.online.open import CONFIG_FILE
 from pipelines.settings import Settings
 
@@ -23,16 +22,11 @@ def make_report(
     """Write the page to ``out``; a line on what is in it. Days are those of UTC.
 
     Users whom the online store knows as erased are left out; without a feature repo there is no store.
-    Raises UsageError where the libraries of analysts are not installed.
     """
-    try:
-        from features.report import measure_report
-        from features.report_page import write_page
-        from pipelines.audience import incarnations
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"report: expected the library {error.name}, got none; pip install 'portrait-profiles[analysis]'"
-        ) from error
+    from features.report import measure_report
+    from features.report_page import write_page
+    from pipelines.audience import incarnations
+
     counts_from: dict[str, int] = {}
     if (settings.feature_repo / CONFIG_FILE).is_file():
         counts_from = incarnations(settings)
