@@ -16,8 +16,30 @@ MIXED_SHARE: Final = 0.5
 _MIX: Final = 0.3
 
 
-def augment(pixels: Tensor, any_colour: Tensor) -> Tensor:
+def augment(pixels: Tensor) -> Tensor:
+    """uint8 [n, side, side, 3] → each turned, scaled, shifted, mirrored, tinted and in part hidden."""
+    n = len(pixels)
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return torch.empty(n, *shape, device=pixels.device).uniform_(low, high)
+
+    x = pixels.permute(0, 3, 1, 2).float()
+    angle, scale, stretch = uniform(-0.2, 0.2), uniform(0.75, 1.15), uniform(0.9, 1.1)
+    mirror = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
+    top = torch.stack([mirror * scale * stretch * angle.cos(), -scale * angle.sin(), uniform(-0.15, 0.15)], 1)
+    low = torch.stack([mirror * scale * angle.sin(), scale / stretch * angle.cos(), uniform(-0.15, 0.15)], 1)
+    grid = F.affine_grid(torch.stack([top, low], 1), list(x.shape), align_corners=False)
+    x = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    x = (x - 128) * uniform(0.8, 1.25, 1, 1, 1) + 128 + uniform(-25, 25, 1, 1, 1)
+    x = x * uniform(0.93, 1.07, 3, 1, 1)
+    x = _hide(x)
+    return x.clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def augment_hard(pixels: Tensor, any_colour: Tensor) -> Tensor:
     """uint8 [n, side, side, 3] → float of 0..255: each laid on another ground, turned, cut, tinted, hidden.
+
+    For natural photos: catalogue photos come to look more like them.
 
     ``any_colour`` (bool [n]) marks pictures whose colour is not asked for: these are tinted at will.
     """

@@ -20,7 +20,7 @@ from models import space
 
 Floats = npt.NDArray[np.float32]
 EmbedTitles = Callable[[Sequence[str]], Floats]
-"""Titles → unit vectors [n, 64]."""
+"""Titles → unit vectors [n, 64]; called once, and not at all where no picture has a title."""
 
 WEIGHT: Final = 0.3
 """Of this loss beside the heads' (1 for the category)."""

@@ -154,9 +154,8 @@ def _train_image(
     from models.encoder import TextContent
     from models.train_image import DEFAULT_VARIANT, train_image
 
-    reader = load_encoder("text", _mine(out, "text"))
-
     def embed(titles: Sequence[str]) -> npt.NDArray[np.float32]:
+        reader = load_encoder("text", _mine(out, "text"))
         return reader.encode([reader.decode(TextContent(title or "-")) for title in titles]).embedding
 
     return train_image(

@@ -139,6 +139,8 @@ class Models:
     batch_items: Count = 64
     batch_bytes: Count = 67_108_864
     threads: Count = 1
+    emotion: bool = False
+    """Report emotion from voice, a sensitive inference; needs weights trained with ``--emotion``."""
 
 
 @dataclass(config=_STRICT)

@@ -53,6 +53,7 @@ class Worker:
             words=self.taxonomy.words,
             taxonomy=self.taxonomy,
             threads=models.threads,
+            emotion=models.emotion,
         )
         return {Modality[name.upper()]: encoder for name, encoder in loaded.items()}
 

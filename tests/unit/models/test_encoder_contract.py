@@ -37,9 +37,12 @@ CASES = [
 def folder(request: pytest.FixtureRequest) -> Iterator[None]:
     """Where the random weights lie while this file's tests run."""
     global _FOLDER
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with TemporaryDirectory() as made:
         _FOLDER = Path(made)
         yield
+    torch.set_num_threads(threads)
     for cached in (weights_of, encoder, samples):
         cached.cache_clear()
 

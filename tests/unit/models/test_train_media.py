@@ -14,7 +14,6 @@ from models.image import ImageEncoder
 from models.image_data import NO_LABEL, blank_pictures, load_images
 from models.splits import difference_hashes, split_of, without_twins
 from models.train_image import train_image
-from models.train_voice import train_voice
 from models.voice import VoiceEncoder
 from models.voice_data import disturb, make_noise, speaker_splits
 from models.voice_decode import RATE_HZ
@@ -72,15 +71,6 @@ def test_a_short_training_on_few_pictures_gives_an_encoder(tmp_path: Path) -> No
 
 
 @pytest.mark.data
-def test_a_short_training_on_few_clips_gives_an_encoder(tmp_path: Path) -> None:
-    figures = train_voice(DATA / "tiny", tmp_path / "voice.safetensors", epochs=1)
-    encoder = VoiceEncoder(tmp_path / "voice.safetensors")
-    assert encoder.config["figures"] == figures
-    said = encoder.encode([encoder.decode(b) for b in _column("tiny/aud_dspspeech20", "ogg")[:3]])
-    assert set(said.heads) == {"word", "category"}
-
-
-@pytest.mark.data
 def test_no_title_and_no_picture_is_in_two_splits() -> None:
     images = load_images(DATA / "tiny")
     hashes = np.array(difference_hashes(images.pixels))
@@ -125,9 +115,11 @@ def test_the_shipped_voice_encoder_knows_words_of_unseen_speakers() -> None:
     unseen = [r for r in rows if splits[r["speaker"]] == "test"][::2]
     encoder = VoiceEncoder()
     said = encoder.encode([encoder.decode(r["ogg"]) for r in unseen])
-    right = [label == r["word"] for label, r in zip(said.heads["word"].labels, unseen, strict=True)]
+    kept = np.array([label != OTHER for label in said.heads["word"].labels])
+    right = np.array([label == r["word"] for label, r in zip(said.heads["word"].labels, unseen, strict=True)])
     assert len(unseen) == 300
-    assert np.mean(right) > 0.85
+    assert kept.mean() > 0.8
+    assert right[kept].mean() > 0.95
     tongues = [lang in (r["lang"], "other") for lang, r in zip(said.lang or [], unseen, strict=True)]
     assert np.mean(tongues) > 0.95
 
