@@ -139,8 +139,7 @@ def _fit(
         start, total = time.monotonic(), 0.0
         network.train()
         for step, batch in enumerate(np.array_split(rng.permutation(shown.places(rng)), steps)):
-            with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-                loss = _step_loss(network, shown, batch, titles, device)
+            loss = _step_loss(network, shown, batch, titles, device)
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
@@ -202,7 +201,8 @@ def _step_loss(
         pixels = augment(pixels)
     elif pixels.dim() == 4:
         pixels, order, share = mix(augment_hard(pixels, shown.any_colour(batch).to(device)))
-    embedding, logits = network(pixels)
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        embedding, logits = network(pixels)
     labels = {head: y[batch].to(device) for head, y in shown.labels.items()}
     loss = _loss(logits, labels)
     if share < 1:

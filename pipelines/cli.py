@@ -204,7 +204,7 @@ def doctor(config: Path | None, overrides: tuple[str, ...], as_json: bool) -> No
 @click.option(
     "--out", type=click.Path(path_type=Path), help="folder for the weights (default: the shipped ones)"
 )
-@click.option("--variant", help="another network than the shipped one's, e.g. bigru (with --only)")
+@click.option("--variant", help="another network than the shipped one's (with --only)")
 @click.option("--folder", type=click.Path(path_type=Path), help="local Hugging Face model, for --variant hf")
 @click.option("--epochs", type=click.IntRange(1), help="instead of the variant's own number")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
@@ -214,6 +214,13 @@ def train(data: Path, only: str | None, out: Path | None, **choice: Any) -> None
 
     DIR/dataset.yaml names files, columns and label maps; see models/dataset.yaml. An interrupted training
     goes on where it was when it is asked for again.
+
+    \b
+    Variants of text:  bag (shipped), bigru, lstm, transformer; each of the last three also as NAME-wide,
+                       with the tables of the bag beside it
+                image: resnet64 (shipped), resnet96
+                voice: gru (shipped), cnn, transformer
+                all:   hf, a frozen model of --folder
     """
     from models.train import Choice
     from models.train import train as train_models
