@@ -16,6 +16,7 @@ import pytest
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 
 from features.errors import UsageError
+from pipelines import flink_checks
 from pipelines.flink_checks import check_cluster, job_server_options
 from pipelines.flink_jobs import JobRecord, add_savepoint, check_steps, records, resolve_restore, save_record
 from pipelines.flink_options import NEEDED, check_known, job_options, value
@@ -117,9 +118,12 @@ def test_a_job_server_of_another_version_is_refused(cluster: Any, pool: str) -> 
         check(cluster, pool)
 
 
-def test_no_job_server_is_refused_within_seconds() -> None:
+def test_no_job_server_is_refused_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flink_checks, "CONTACT_TIMEOUT_S", 0.5)
     endpoint = f"127.0.0.1:{free_ports(1)[0]}"
-    with pytest.raises(FlinkError, match=rf"expected a Beam job server at {endpoint}, got no answer in 5 s"):
+    with pytest.raises(
+        FlinkError, match=rf"expected a Beam job server at {endpoint}, got no answer in 0.5 s"
+    ):
         job_server_options(endpoint)
 
 
