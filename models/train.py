@@ -57,8 +57,9 @@ def train(
 ) -> dict[str, dict[str, Any]]:
     """Train one part (``only``) or all, and write ``<part>.safetensors`` to ``out_dir`` (default: shipped).
 
-    Returns part → figures on its untouched test split, which the weights also hold. ``image`` reads the
-    text encoder, ``fusion`` all encoders in ``out_dir``, or the shipped ones where they are not there.
+    Returns part → figures on its untouched test split, which the weights also hold. A variant of ``image``
+    that learns from titles reads the text encoder in ``out_dir``, ``fusion`` all of them; or the shipped
+    ones where they are not there.
 
     Raises TrainingError for a folder that is not there, an unknown part or variant; DatasetError,
     TaxonomyError and CheckpointError for what lies in them; DeviceError.

@@ -95,10 +95,15 @@ def train_text(
     bare |= folder.to_config(out.parent) if folder else {}
     network = network_of(bare, out.parent)
     if columns is None:
-        evidence = torch.cat([network.assemble(torch.zeros(1, 0), SCRIPTS[han]) for han in rows.han.tolist()])
+        evidence = torch.from_numpy(
+            np.stack([rows.han == (script == "han") for script in SCRIPTS], 1)
+        ).float()
     else:
         evidence = fit_tables(rows, columns, network, progress)
         _start_from_evidence(rows, columns, network)
+    frozen = getattr(network.reader, "frozen", None)
+    if frozen is not None:
+        frozen.to(device)
     resume = None
     if "reader" in dict(network.named_children()):
         network, resume = train_reader(rows, evidence, network, recipe.epochs, seed, device, out, progress)

@@ -21,6 +21,7 @@ from models.image_data import load_images
 from models.registry import load_encoder
 from models.resume import Resume
 from models.text_data import read_texts
+from models.title_contrast import TitleTargets
 from models.train import Choice, TrainingError, train, variants_of
 from models.train_image import train_image
 from models.train_text import Recipe, train_text
@@ -255,8 +256,19 @@ def test_variants_are_listed_with_the_default_first() -> None:
     assert variants_of("fusion") == []
 
 
-def test_a_drawing_is_seen_by_an_encoder_of_96_pixels(shop: Path, tmp_path: Path) -> None:
-    train_image(shop, tmp_path / "image.safetensors", epochs=1, variant="resnet96", limit=40)
+def test_a_network_of_96_pixels_learns_from_titles_too(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paired: list[int] = []
+    loss = TitleTargets.loss
+
+    def watched(self: TitleTargets, embedding: torch.Tensor, pictures: Any) -> torch.Tensor:
+        paired.append(len(pictures) if self.used else 0)
+        return loss(self, embedding, pictures)
+
+    monkeypatch.setattr(TitleTargets, "loss", watched)
+    train(shop, "image", tmp_path, lambda _: None, Choice("resnet96", epochs=4, device="cpu"))
+    assert sum(paired) > 0
     encoder = load_encoder("image", tmp_path / "image.safetensors", "cpu")
     sample = encoder.decode(drawing("boat", 5))
     assert sample.shape == (96, 96, 3)
