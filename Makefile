@@ -62,7 +62,7 @@ kafka-down: $(READY) ## stop it
 	@$(BIN)/python infra/kafka/kafka.py down
 
 lock: $(READY) ## resolve requirements.txt and uv.txt anew
-	@$(BIN)/uv pip compile setup.py --extra analysis --extra demo --extra redis --extra serve --extra dev --generate-hashes --python-version 3.11 --no-header --output-file requirements.txt
+	@$(BIN)/uv pip compile setup.py --extra analysis --extra demo --extra hf --extra redis --extra serve --extra dev --generate-hashes --python-version 3.11 --no-header --output-file requirements.txt
 	@echo "uv==$(UV_VERSION)" | $(BIN)/uv pip compile - --generate-hashes --no-header --output-file infra/make/uv.txt
 
 clean: ## remove what the targets made (.venv, caches, var)

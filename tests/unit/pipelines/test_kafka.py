@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import logging
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.errors import UsageError
 from features.online import SourcePosition
 from pipelines.broker import EmbeddedBroker
 from pipelines.kafka import (
@@ -165,16 +163,3 @@ def test_the_embedded_broker_keeps_what_is_sent_while_it_lives(caplog: pytest.Lo
     assert sorted(int((r.key or b"")[4:]) for r in records) == list(range(100))
     assert {r.topic_id.endswith("/reviews") for r in records} == {True}
     assert "the content" not in caplog.text
-
-
-def test_an_embedded_broker_without_its_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *arguments: Any) -> Any:
-        if name == "confluent_kafka":
-            raise ImportError(name)
-        return real(name, *arguments)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(UsageError, match=r"pip install 'portrait-profiles\[demo\]'"), EmbeddedBroker():
-        pytest.fail("it started")
