@@ -36,7 +36,7 @@ demo: $(READY) ## run the whole job on sample events and show profiles (DATA=../
 test: $(READY) ## lint, then every test that this machine can run
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python infra/make/system_deps.py --install-or-say
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(READY) ## ruff and mypy strict
 	@$(BIN)/ruff format --check .
