@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -151,7 +152,7 @@ def pool(states: Tensor, mask: Tensor | None = None) -> Tensor:
 def load_transformers() -> Any:
     """The library, imported only where it is needed. Raises FolderError where it is not installed."""
     try:
-        import transformers
+        transformers: Any = import_module("transformers")  # by name: its types differ with its presence
     except ImportError as error:
         raise FolderError(
             "local model folder: expected the package transformers, got none; "
