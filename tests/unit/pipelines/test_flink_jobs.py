@@ -121,9 +121,7 @@ def test_a_job_server_of_another_version_is_refused(cluster: Any, pool: str) -> 
 def test_no_job_server_is_refused_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flink_checks, "CONTACT_TIMEOUT_S", 0.5)
     endpoint = f"127.0.0.1:{free_ports(1)[0]}"
-    with pytest.raises(
-        FlinkError, match=rf"a Beam job server at {endpoint}, got no answer in 0.5 s"
-    ):
+    with pytest.raises(FlinkError, match=rf"a Beam job server at {endpoint}, got no answer in 0.5 s"):
         job_server_options(endpoint)
 
 
