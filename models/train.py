@@ -75,9 +75,10 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)
-    told = _Told(progress)
-    logging.getLogger("models").addHandler(told)
-    logging.getLogger("models").setLevel(logging.INFO)
+    told, logger = _Told(progress), logging.getLogger("models")
+    passed_on, logger.propagate = logger.propagate, False  # else the command's own log says it once more
+    logger.addHandler(told)
+    logger.setLevel(logging.INFO)
     try:
         figures = {}
         for part in parts:
@@ -86,7 +87,8 @@ def train(
             progress(f"{part}: on its test split {json.dumps(figures[part], ensure_ascii=False)}")
         return figures
     finally:
-        logging.getLogger("models").removeHandler(told)
+        logger.removeHandler(told)
+        logger.propagate = passed_on
         torch.set_num_threads(before)
 
 
