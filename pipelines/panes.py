@@ -33,7 +33,7 @@ def history_panes(endless: Endless) -> beam.WindowInto:
 
 
 def settled_after_s(endless: Endless) -> float:
-    """Age at which a record's effects have long left every pane: twice the longest way."""
+    """After so long a record's effects have left every pane: twice the longest way."""
     return 2 * (endless.hold_s + endless.pane_s + endless.history_s)
 
 

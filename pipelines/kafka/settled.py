@@ -20,11 +20,12 @@ class PositionBook(Protocol):
 
 
 class Settled:
-    """Positions of one reader that a checkpoint covers and that were read long enough ago.
+    """Positions of one reader whose records have left every pane.
 
-    A runner finalizes a bundle after a checkpoint, but may finalize later ones with it, and what a checkpoint
-    covers may still wait in panes: so a commit trails reading by ``after_s``, and a start without the
-    checkpoint loses nothing. What it reads again the fold's anti-replay window absorbs.
+    A runner finalizes a bundle after a checkpoint, but may finalize later ones with it, and what it covers
+    may still wait in panes: so a position is settled once another bundle is finalized ``after_s`` later.
+    That one proves that the job did not merely wait. A start without the checkpoint then loses nothing, and
+    what it reads again the fold's anti-replay window absorbs.
     """
 
     def __init__(self, after_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -34,12 +35,12 @@ class Settled:
 
     def finalizer(self, positions: Mapping[SourcePosition, int]) -> Callable[[], None]:
         """What a runner calls, from any thread, once the bundle that read up to ``positions`` is durable."""
-        read_at_s, held = self._clock(), dict(positions)
-        return lambda: self._finalized.append((read_at_s, held))
+        held = dict(positions)
+        return lambda: self._finalized.append((self._clock(), held))
 
     def due(self) -> dict[SourcePosition, int]:
         """The newest settled positions since the last call; empty where there are none."""
         newest: dict[SourcePosition, int] = {}
-        while self._finalized and self._clock() - self._finalized[0][0] >= self._after_s:
+        while self._finalized and self._finalized[-1][0] - self._finalized[0][0] >= self._after_s:
             newest |= self._finalized.popleft()[1]
         return newest

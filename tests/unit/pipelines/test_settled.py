@@ -40,20 +40,21 @@ class Book:
         self.held.setdefault(namespace, {}).update(positions)
 
 
-def test_positions_are_due_once_they_are_finalized_and_old_enough() -> None:
+def test_positions_are_settled_once_a_later_bundle_is_finalized_long_enough_after() -> None:
     clock = Clock()
     settled = Settled(10, clock)
-    first, second = settled.finalizer({A: 5}), settled.finalizer({A: 6})
-    clock.now_s += 20
-    assert settled.due() == {}  # no checkpoint yet
+    first, second, third = (settled.finalizer({A: offset}) for offset in (5, 6, 9))
     first()
-    assert settled.due() == {A: 5}
+    clock.now_s += 60
+    assert settled.due() == {}  # the job may have waited all the time
     second()
-    third = settled.finalizer({A: 9})
+    assert settled.due() == {A: 5}
+    clock.now_s += 5
     third()
-    assert settled.due() == {A: 6}  # what was read just now may still wait in a pane
-    clock.now_s += 10
-    assert settled.due() == {A: 9}
+    assert settled.due() == {}  # what was finalized just now may still wait in a pane
+    clock.now_s += 5
+    settled.finalizer({A: 12})()
+    assert settled.due() == {A: 6}
 
 
 def test_a_partition_that_moves_or_is_at_its_end_is_not_silent() -> None:
