@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from features.errors import UsageError
 from features.taxonomy import Taxonomy, load_taxonomy
-from models.encoder import OTHER
+from models.encoder import OTHER, ContentError
 
 FILE_NAME: Final = "dataset.yaml"
 DEFAULT_SPEC: Final = Path(__file__).with_name(FILE_NAME)
@@ -316,3 +316,26 @@ def read_rows(file: Path, columns: Iterable[str], limit: int | None = None) -> l
         raise DatasetError(
             f"{file}: expected parquet with {wanted}, got {type(error).__name__}; check dataset.yaml"
         ) from error
+
+
+_T = TypeVar("_T")
+
+
+def decode_cell(file: str, column: str, row: Row, decode: Callable[[Any], _T]) -> _T:
+    """Bytes of a row, decoded. Raises DatasetError for content that the encoder would refuse."""
+    try:
+        return decode(row[column])
+    except (ContentError, TypeError) as error:
+        told = error if isinstance(error, ContentError) else f"got {type(row[column]).__name__}"
+        raise DatasetError(
+            f"{file}: {column}: expected content that decodes; {told}; drop the row"
+        ) from error
+
+
+def require_categories(data: Path, kind: str, found: Iterable[str | None]) -> None:
+    """Raises DatasetError where no sample of a section has a category: its maps name other labels."""
+    if not set(found) - {OTHER, None}:
+        raise DatasetError(
+            f"{data / FILE_NAME}: {kind}: expected labels that the taxonomy maps to categories, got none; "
+            "check category and the maps of the taxonomy"
+        )

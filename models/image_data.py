@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from features.taxonomy import Taxonomy
-from models.dataset import DatasetError, ImagePart, Row, dataset_taxonomy, parts_of, read_rows
+from models.dataset import (
+    DatasetError,
+    ImagePart,
+    Row,
+    dataset_taxonomy,
+    decode_cell,
+    parts_of,
+    read_rows,
+    require_categories,
+)
 from models.encoder import OTHER
 from models.image_decode import SIDE_PX, decode_image
 from models.splits import Split, difference_hashes, split_of, without_twins
@@ -86,11 +96,13 @@ def load_images(
         for row in read_rows(data / part.file, part.columns(), limit)
         if row[part.image] is not None
     ]
-    pixels = np.stack([decode_image(row[part.image], side_px) for part, row in rows])
+    decode = partial(decode_image, side_px=side_px)
+    pixels = np.stack([decode_cell(part.file, part.image, row, decode) for part, row in rows])
     splits = [split(part.group_of(row)) for part, row in rows]
     stay = without_twins(splits, difference_hashes(pixels))
     rows = [row for row, keep in zip(rows, stay, strict=True) if keep]
     wanted = [_labels(part, row, taxonomy) for part, row in rows]
+    require_categories(data, "image", (labels.get("category") for labels in wanted))
     names = {"category": (*taxonomy.first_level, OTHER)}
     for head in dict.fromkeys(h for p in parts.values() for h in (*p.labels, *p.other)):
         names[head] = (*sorted({w[head] for w in wanted if w.get(head, OTHER) != OTHER}), OTHER)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import yaml
 
 from features.taxonomy import Taxonomy
-from models.dataset import TextPart, parts_of, read_rows
+from models.dataset import DatasetError, TextPart, parts_of, read_rows, require_categories
 from models.encoder import OTHER
 from models.splits import split_of
 from models.text_features import normalise
@@ -63,6 +63,7 @@ def read_texts(data: Path, taxonomy: Taxonomy, split: Callable[[str], str] = spl
     """
     parts = parts_of(data, "text", lambda d: d.text)
     rows = [r for r in chain(*(_file_rows(data, p, taxonomy) for p in parts), _phrases(taxonomy)) if r.text]
+    require_categories(data, "text", (r.labels.get("category") for r in rows if r.source != "phrases"))
     heads = sorted({head for row in rows for head in row.labels})
     names = {head: sorted({r.labels[head] for r in rows if head in r.labels}) for head in heads}
     names["category"] = [*taxonomy.first_level, OTHER]
@@ -84,6 +85,11 @@ def _file_rows(data: Path, part: TextPart, taxonomy: Taxonomy) -> Iterator[_Row]
         category = part.category_of(row, taxonomy)
         if category is not None:
             labels["category"] = category
+        if part.sentiment and row[part.sentiment] not in (None, 0, 1):
+            raise DatasetError(
+                f"{part.file}: {part.sentiment}: expected 1 (positive), 0 (negative) or nothing, "
+                f"got {type(row[part.sentiment]).__name__}; map it to these"
+            )
         if part.sentiment and row[part.sentiment] is not None:
             labels["sentiment"] = "positive" if row[part.sentiment] else "negative"
         for form in part.forms:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import soxr
 import torch
 
-from models.dataset import DatasetError, Row, VoicePart, parts_of, read_rows
+from models.dataset import DatasetError, Row, VoicePart, decode_cell, parts_of, read_rows
 from models.encoder import OTHER
 from models.splits import Split, split_of
 from models.voice_decode import MAX_SAMPLE_S, MIN_SAMPLE_S, RATE_HZ, Wave, condition, decode_voice
@@ -88,7 +88,13 @@ def load_voices(
     speakers = sorted({str(row[part.speaker]) for part, row in rows})
     splits = {who: split(who) for who in speakers} if split else speaker_splits(speakers)
     clips = [
-        _Sound(decode_voice(row[part.audio]), words.index(part.word_of(row)), who, "words", splits[who])
+        _Sound(
+            decode_cell(part.file, part.audio, row, decode_voice),
+            words.index(part.word_of(row)),
+            who,
+            "words",
+            splits[who],
+        )
         for part, row in rows
         if (who := str(row[part.speaker]))
     ]
@@ -204,7 +210,7 @@ def _negatives(
     judged = speaker_splits(feeling) if feeling else {}
     for part, row in rows:
         who, felt = str(row[part.speaker]), part.emotion_of(row) if emotion else ""
-        wave = decode_voice(row[part.audio])
+        wave = decode_cell(part.file, part.audio, row, decode_voice)
         found = judged[who] if felt else split_of(f"speaker:{part.speaker_prefix}{who}")
         for piece in _pieces(wave, part.pieces, rng):
             yield _Sound(piece, label, who, part.name, found, felt)
@@ -239,7 +245,7 @@ def judged_clips(data: Path, hear: Hear) -> dict[str, list[Heard]]:
     for part, row in _rows(
         data, [p for p in parts_of(data, "voice", lambda d: d.voice) if p.role == "judge"]
     ):
-        found.setdefault(part.name, []).append(hear(decode_voice(row[part.audio])))
+        found.setdefault(part.name, []).append(hear(decode_cell(part.file, part.audio, row, decode_voice)))
     return found
 
 

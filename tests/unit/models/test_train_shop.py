@@ -214,6 +214,34 @@ def test_series_without_numbers_are_refused(shop: Path, tmp_path: Path) -> None:
         load_images(folder)
 
 
+def test_labels_that_stand_for_no_category_are_refused(shop: Path, tmp_path: Path) -> None:
+    def rename(spec: dict[str, Any]) -> None:
+        for kind in ("text", "image"):
+            spec[kind][0].update(category={"sort": "kind"})
+
+    folder = _broken(shop, tmp_path, rename)
+    for read in (lambda: read_texts(folder, dataset_taxonomy(folder)), lambda: load_images(folder)):
+        with pytest.raises(DatasetError, match="expected labels that the taxonomy maps to categories"):
+            read()
+
+
+def test_a_sentiment_that_is_no_yes_or_no_is_refused(shop: Path, tmp_path: Path) -> None:
+    folder = _broken(shop, tmp_path, lambda s: s["text"][0].update(sentiment="kind"))
+    with pytest.raises(DatasetError, match=r"notes\.parquet: kind: expected 1 \(positive\), 0"):
+        read_texts(folder, dataset_taxonomy(folder))
+
+
+def test_content_that_does_not_decode_is_named(shop: Path, tmp_path: Path) -> None:
+    def swap(spec: dict[str, Any]) -> None:
+        spec["image"][0].update(image="title")
+        spec["voice"][0].update(audio="word")
+
+    folder = _broken(shop, tmp_path, swap)
+    for read, column in ((load_images, "title"), (load_voices, "word")):
+        with pytest.raises(DatasetError, match=rf"parquet: {column}: expected content that decodes"):
+            read(folder)
+
+
 def test_two_speakers_are_too_few(shop: Path, tmp_path: Path) -> None:
     folder = _broken(shop, tmp_path, lambda s: s["voice"][0].update(speaker="word"))
     with pytest.raises(DatasetError, match="at least 3 speakers, got 2"):
