@@ -55,7 +55,7 @@ class Recipe:
 VARIANTS: Final[Mapping[str, Recipe]] = {
     "resnet64": Recipe(64, WIDTHS, 16),
     "resnet96": Recipe(
-        96, (32, 64, 96, 192), 10, hard=True, repeats={"catalogue": 0.8, "user": 4, "grocery": 1}
+        96, (32, 64, 96, 192), 20, hard=True, repeats={"catalogue": 0.8, "user": 4, "grocery": 1}
     ),
     "hf": Recipe(0, (), 10, "image-hf"),
 }

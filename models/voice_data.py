@@ -11,13 +11,12 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import soxr
-import torch
 
 from models.dataset import DatasetError, Row, VoicePart, decode_cell, parts_of, read_rows
 from models.encoder import OTHER
 from models.splits import Split, split_of
 from models.voice_decode import MAX_SAMPLE_S, MIN_SAMPLE_S, RATE_HZ, Wave, condition, decode_voice
-from models.voice_mel import LogMel, pad_waves
+from models.voice_mel import LogMel, log_mel
 
 NO_LABEL: Final = -100
 """A head has nothing to learn from this clip (``ignore_index`` of torch's cross entropy)."""
@@ -152,9 +151,7 @@ class MelOf:
         self._layer = LogMel()
 
     def __call__(self, wave: Wave) -> Heard:
-        with torch.inference_mode():
-            mel, counts = self._layer(*pad_waves([wave]))
-        return np.asarray(mel[0, :, : counts[0]].numpy(), dtype=np.float32).copy()
+        return log_mel(self._layer, wave)
 
 
 def disturb(wave: Wave, rng: np.random.Generator) -> Wave:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import librosa
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -55,6 +57,13 @@ def standardise(mel: Tensor, counts: Tensor) -> Tensor:
 def frame_mask(counts: Tensor, frames: int) -> Tensor:
     """[n] → float [n, frames], 1 where a clip has a frame."""
     return (torch.arange(frames, device=counts.device) < counts[:, None]).float()
+
+
+def log_mel(layer: LogMel, wave: Wave) -> npt.NDArray[np.float32]:
+    """One waveform → its log-mel frames [MELS, frames], as a batch would hold them."""
+    with torch.inference_mode():
+        mel, counts = layer(*pad_waves([wave]))
+    return np.asarray(mel[0, :, : counts[0]].numpy(), dtype=np.float32).copy()
 
 
 def pad_waves(samples: Sequence[Wave]) -> tuple[Tensor, Tensor]:

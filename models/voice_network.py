@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from models.local_folder import Frozen
 from models.voice_decode import Wave
-from models.voice_mel import LogMel, frame_mask, pad_mels, pad_waves
+from models.voice_mel import LogMel, frame_mask, log_mel, pad_mels
 
 
 class VoiceNetwork(nn.Module):
@@ -55,9 +55,7 @@ class VoiceNetwork(nn.Module):
 
     def listen(self, wave: Wave) -> npt.NDArray[np.float32]:
         """One waveform → what :meth:`gather` takes of it: log-mels [MELS, frames]."""
-        with torch.inference_mode():
-            mel, counts = self.mel(*pad_waves([wave]))
-        return np.asarray(mel[0, :, : counts[0]].numpy(), dtype=np.float32).copy()
+        return log_mel(self.mel, wave)
 
     def gather(self, heard: Sequence[Any]) -> tuple[Tensor, Tensor]:
         """Log-mels [MELS, frames] of clips → what ``forward`` takes."""
