@@ -13,7 +13,7 @@ import click
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    default=Path("report"),
+    default=Path("var/report"),
     show_default=True,
     help="folder to write",
 )
