@@ -10,7 +10,8 @@ READY := $(VENV)/.ready
 export TZ := UTC
 export UV_LINK_MODE ?= copy
 
-.PHONY: help demo test lint bench train sample system-deps kafka-up kafka-down lock clean
+.PHONY: help demo test lint bench train sample system-deps kafka-up kafka-down \
+	flink-up flink-down flink-status test-flink bench-flink lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -60,6 +61,21 @@ kafka-up: $(READY) ## start a real Kafka on loopback (one node, KRaft)
 
 kafka-down: $(READY) ## stop it
 	@$(BIN)/python infra/kafka/kafka.py down
+
+flink-up: $(READY) ## start Flink, Beam's job server and Python workers on loopback
+	@$(BIN)/python infra/flink/flink.py up
+
+flink-down: $(READY) ## stop them
+	@$(BIN)/python infra/flink/flink.py down
+
+flink-status: $(READY) ## say what of it runs
+	@$(BIN)/python infra/flink/flink.py status
+
+test-flink: $(READY) ## faults on a real Flink cluster, with the ledger (about 30 minutes)
+	@$(BIN)/python -m tests.faults.flink_faults
+
+bench-flink: $(READY) ## Flink beside local rounds: freshness and throughput
+	@$(BIN)/python -m tests.bench.bench_flink
 
 lock: $(READY) ## resolve requirements.txt and uv.txt anew
 	@$(BIN)/uv pip compile setup.py --extra analysis --extra demo --extra hf --extra redis --extra serve --extra dev --generate-hashes --python-version 3.11 --no-header --output-file requirements.txt
