@@ -40,7 +40,7 @@ class Budget:
 
 
 FULL: Final = Budget("full", 5, 3, 1.0, 4, 8, 2, None, 3, 1000, 120, 1.0)
-QUICK: Final = Budget("quick", 2, 1, 0.06, 1, 2, 0, 200, 1, 200, 12, 0.08)
+QUICK: Final = Budget("quick", 2, 1, 0.06, 1, 1, 0, 200, 1, 500, 12, 0.08)
 
 
 class Table(NamedTuple):
