@@ -104,7 +104,7 @@ def test_the_top_level_holds_only_what_was_agreed() -> None:
         "requirements.txt",
         ".gitignore",
     }
-    local = {".git", ".venv", ".cache", "var", "build", "dist"}
+    local = {".git", ".venv", ".cache", "var", "build", "dist", "report"}
     found = {
         p.name
         for p in ROOT.iterdir()
