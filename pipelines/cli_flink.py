@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 import click
 
-from features.errors import UsageError
 from pipelines.cli_options import load, with_settings
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -79,7 +78,7 @@ def run_elsewhere(
         click.echo(run_dataflow(settings, beam_args, reader_groups, dry_run))
         return
     if dry_run:
-        raise UsageError(
+        raise click.UsageError(
             "--dry_run: expected --runner dataflow with it, got flink; portrait plan checks more"
         )
     from pipelines.flink import JobPlan
@@ -125,11 +124,11 @@ def refuse_others_options(
 ) -> None:
     """Local rounds take no options of Beam, so a left-over word is a mistake; others take none of theirs."""
     if runner == "local" and beam_args:
-        raise UsageError(
+        raise click.UsageError(
             f"{beam_args[0]}: expected an option of portrait run, got this; see portrait run --help"
         )
     if runner != "local" and (until_caught_up or workers > 1):
-        raise UsageError(
+        raise click.UsageError(
             f"--runner {runner}: expected none of --until-caught-up and --workers, got one; jobs there are "
             "endless, and --parallelism says how many workers they have"
         )

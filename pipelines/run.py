@@ -39,6 +39,8 @@ from pipelines.workers import when_orphaned
 _LOG = logging.getLogger(__name__)
 
 _SAY_EVERY_S: Final = 5.0
+SETTLE_WITHIN_S: Final = 60.0
+"""How long an outage of the store or the brokers may keep positions from being settled."""
 _round: list[Record] = []
 """Records of the round that runs now: the source reads them from here, so one graph serves all rounds."""
 
@@ -102,6 +104,7 @@ class LocalRun:
         self.progress = Progress()
         self.on_round: Callable[[Progress], None] = lambda progress: None
         self._done: dict[SourcePosition, int] = {}
+        self._unsettled_s: float | None = None
         self._flushed_s, self._flushed_records = time.monotonic(), 0
 
     def stop(self) -> None:
@@ -125,7 +128,7 @@ class LocalRun:
                     self._say()
                 if ends is not None and self._reader.reached(ends):
                     break
-            self._flush()
+            self._flush(last=True)
             self._say()
             return self.progress
         finally:
@@ -152,12 +155,12 @@ class LocalRun:
             metrics.RECORDS.labels(topic=topic).inc(count)
 
     def _positions_due(self) -> bool:
-        """Whether records that gave no row (controls, rejects) have waited long enough to count as done."""
-        waited_s = time.monotonic() - self._flushed_s
-        return self.progress.records > self._flushed_records and waited_s >= self._settings.history.flush_s
+        """Whether records that gave no row (controls, rejects), or an outage, have waited long enough."""
+        waiting = self.progress.records > self._flushed_records or self._unsettled_s is not None
+        return waiting and time.monotonic() - self._flushed_s >= self._settings.history.flush_s
 
-    def _flush(self) -> None:
-        """Parquet first, then the positions: mirrored in the store, then in the group."""
+    def _flush(self, last: bool = False) -> None:
+        """Parquet first, then the positions."""
         try:
             self.progress.files += len(self._history.flush())
         except OSError as error:
@@ -166,11 +169,27 @@ class LocalRun:
                 "make room or change the folder, then start again: nothing unwritten counts as done"
             ) from error
         positions = self._reader.positions()
-        if positions != self._done:
+        while positions != self._done and not self._settle(positions) and last:
+            time.sleep(random.uniform(0, 1))  # noqa: S311 - jitter
+        self._flushed_s, self._flushed_records = time.monotonic(), self.progress.records
+
+    def _settle(self, positions: dict[SourcePosition, int]) -> bool:
+        """Mirror positions in the store, then commit them to the group; whether both took them.
+
+        In an outage a later flush tries again: what is not settled is only read twice. Raises StoreError
+        or KafkaFailureError once it has lasted SETTLE_WITHIN_S.
+        """
+        try:
             self._store.write_positions(POSITIONS, positions)
             self._reader.commit(positions)
-            self._done = dict(positions)
-        self._flushed_s, self._flushed_records = time.monotonic(), self.progress.records
+        except (StoreError, KafkaFailureError) as error:
+            self._unsettled_s = self._unsettled_s or time.monotonic()
+            if time.monotonic() - self._unsettled_s > SETTLE_WITHIN_S:
+                raise
+            _LOG.warning("run: the positions could not be settled (%s); again", error)
+            return False
+        self._done, self._unsettled_s = dict(positions), None
+        return True
 
     def _say(self) -> None:
         lag = self._reader.lag()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from click import UsageError
 
-from features.errors import PortraitError, UsageError
+from features.errors import PortraitError
 from pipelines.cli_flink import refuse_others_options
 from pipelines.versions import Versions
 
