@@ -223,9 +223,7 @@ def freshness(rate: int = 100, seconds: float = 40, store: str = "redis") -> dic
             f"kafka.topics.{name}": server.new_topic() for name in ("reviews", "images", "voices", "controls")
         }
         servers = list(server.bootstrap_servers)
-        settings = stack.enter_context(
-            project(store, **{"kafka.bootstrap_servers": servers, "rounds.poll_ms": 20, **topics})
-        )
+        settings = stack.enter_context(project(store, **{"kafka.bootstrap_servers": servers, **topics}))
         source, records = contents(settings)
         run = LocalRun(settings)
         context = multiprocessing.get_context("spawn")
