@@ -178,6 +178,16 @@ def test_an_erased_user_leaves_no_profile_and_no_event_rows(store: ProfileStore)
     assert [name for batch in later.profiles for name in batch["user_id"].to_pylist()] == ["user1"]
 
 
+def test_a_repeated_erase_tells_of_the_deletion_again_and_changes_nothing(store: ProfileStore) -> None:
+    context = _context(store)
+    fold_events(_encoded(_records(users=2, each=3)), context)
+    erase = _encoded([At(0, CONTROLS, 0, 5, 77, Kind.ERASE)])
+    fold_events(erase, context)
+    before = store.read_states(["user0"])
+    assert fold_events(erase, context).erased == ["user0"]  # a crash may have come before the changelog
+    assert store.read_states(["user0"]) == before
+
+
 def test_users_loaded_without_a_state_are_refused_at_once(store: ProfileStore) -> None:
     class Loaded(FailingStore):
         def read_states(self, user_ids: Sequence[str]) -> list[bytes | None]:
