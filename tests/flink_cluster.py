@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import signal
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,36 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
 from features.state import unpack
 from pipelines.worker import worker
+from tests.infra_script import load_script, require_programs
 from tests.job import Job, wait_until
 from tests.kafka_server import free_ports
 
-_SCRIPT = Path(__file__).parent.parent / "infra" / "flink" / "flink.py"
-
-
-def _load_script() -> Any:
-    spec = importlib.util.spec_from_file_location("portrait_infra_flink", _SCRIPT)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"cannot load {_SCRIPT}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-cluster_script = _load_script()
-
-
-def require_flink() -> None:
-    """Without Java and Maven the test is skipped, in CI it fails; either way with the line that helps."""
-    if missing := cluster_script.missing_programs():
-        message = f"{' and '.join(missing)} missing; run: {cluster_script.INSTALL}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+cluster_script = load_script("flink")
 
 
 @dataclass(frozen=True)
@@ -103,7 +78,7 @@ class FlinkJobs:
 @contextmanager
 def running_flink(folder: Path, task_managers: int = 2, slots: int = 2) -> Iterator[Any]:
     """A cluster that ends with the block, with everything it started."""
-    require_flink()
+    require_programs(cluster_script)
     ports = cluster_script.Ports(*free_ports(6))
     cluster = cluster_script.Cluster(folder, ports, task_managers, slots)
     cluster.start()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-import os
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,24 +15,14 @@ from kafka import KafkaAdminClient
 from kafka.admin import NewTopic  # type: ignore[attr-defined]  # it exports without __all__
 
 from pipelines.settings import Kafka
+from tests.infra_script import load_script, require_programs
 
 SASL_USER = "portrait"
 SASL_PASSWORD = "only-for-tests"  # noqa: S105 - of a node on loopback that lives as long as its test
-_SCRIPT = Path(__file__).parent.parent / "infra" / "kafka" / "kafka.py"
 _JAAS = "org.apache.kafka.common.security"
 
 
-def _load_script() -> Any:
-    spec = importlib.util.spec_from_file_location("portrait_infra_kafka", _SCRIPT)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"cannot load {_SCRIPT}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-node_script = _load_script()
+node_script = load_script("kafka")
 
 
 class KafkaServer:
@@ -80,16 +67,6 @@ class KafkaServer:
         self.node.start()
 
 
-def require_kafka() -> None:
-    """Without Java and Maven the test is skipped, in CI it fails; either way with the line that helps."""
-    missing = node_script.missing_programs()
-    if missing:
-        message = f"{' and '.join(missing)} missing; run: {node_script.INSTALL}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-
-
 def free_ports(count: int) -> list[int]:
     """Ports of loopback that nothing listens on now."""
     held = [socket.socket() for _ in range(count)]
@@ -118,7 +95,7 @@ def make_certificate(folder: Path) -> Path:
 @contextmanager
 def running_kafka(folder: Path) -> Iterator[KafkaServer]:
     """Start a node that listens without and with a login (PLAIN and SCRAM-SHA-512), and with TLS as well."""
-    require_kafka()
+    require_programs(node_script)
     port, controller_port, sasl_port, tls_port = free_ports(4)
     certificate = make_certificate(folder)
     login = f'username="{SASL_USER}" password="{SASL_PASSWORD}"'

@@ -15,30 +15,15 @@ import pytest
 from features.compact import compact
 from features.history import PROFILES_SCHEMA
 from features.history_writer import write_table
+from tests.faults.steps import KILLED_AT_STEP
 
 pytestmark = pytest.mark.faults
 
 DAYS = [datetime(2026, 1, day, tzinfo=UTC) for day in (2, 3)]
 USERS = [f"u{i}" for i in range(4)]
 
-KILLED_AT_STEP = """
-import os, pathlib, signal, sys
+COMPACTION = """
 from features import compact, history_merge
-
-left = int(sys.argv[2])
-
-def counted(call):
-    def counting(*args, **kwargs):
-        global left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return call(*args, **kwargs)
-    return counting
-
-for name in ("rename", "unlink"):
-    setattr(pathlib.Path, name, counted(getattr(pathlib.Path, name)))
-os.fsync = counted(os.fsync)
 history_merge.ROW_GROUP = 2
 compact.compact(pathlib.Path(sys.argv[1]), grace_s=0.0, limits=history_merge.Limits(file_bytes=1))
 """
@@ -64,7 +49,7 @@ def test_a_compaction_killed_at_any_step_loses_nothing_and_is_finished_by_the_ne
         step += 1
         directory = tmp_path / str(step)
         wanted = fill(directory)
-        command = [sys.executable, "-c", KILLED_AT_STEP, str(directory), str(step)]
+        command = [sys.executable, "-c", KILLED_AT_STEP + COMPACTION, str(directory), str(step)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert sorted(set(rows_in(directory))) == wanted, f"after step {step}"
         compact(directory, grace_s=0.0)

@@ -13,31 +13,16 @@ import pytest
 from features.compact import compact
 from features.erase import remove_users, rows_left
 from features.erased import Erased
+from tests.faults.steps import KILLED_AT_STEP
 from tests.faults.test_compact_kills import USERS, fill, rows_in
 
 pytestmark = pytest.mark.faults
 
 ERASED = [Erased(user, datetime(2026, 1, 4, tzinfo=UTC), False, 0, {}, None) for user in USERS[:2]]
 
-KILLED_AT_STEP = """
-import os, pathlib, signal, sys
+ERASE = """
 from features import erase
 from tests.faults.test_erase_kills import ERASED
-
-left = int(sys.argv[2])
-
-def counted(call):
-    def counting(*args, **kwargs):
-        global left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return call(*args, **kwargs)
-    return counting
-
-for name in ("rename", "unlink"):
-    setattr(pathlib.Path, name, counted(getattr(pathlib.Path, name)))
-os.fsync = counted(os.fsync)
 erase.remove_users(pathlib.Path(sys.argv[1]), ERASED, grace_s=0.0)
 """
 
@@ -46,7 +31,7 @@ erase.remove_users(pathlib.Path(sys.argv[1]), ERASED, grace_s=0.0)
 def test_an_erase_killed_at_any_step_is_finished_by_the_next(tmp_path: Path, step: int) -> None:
     others = [row for row in fill(tmp_path) if row[0] in USERS[2:]]
     compact(tmp_path, grace_s=0.0)
-    command = [sys.executable, "-c", KILLED_AT_STEP, str(tmp_path), str(step)]
+    command = [sys.executable, "-c", KILLED_AT_STEP + ERASE, str(tmp_path), str(step)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == (0 if step == 99 else -signal.SIGKILL), done.stderr
     assert set(others) <= set(rows_in(tmp_path))

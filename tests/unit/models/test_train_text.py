@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 import yaml
 
 from features.taxonomy import Taxonomy, load_taxonomy
@@ -19,35 +17,12 @@ from models.text import TextEncoder
 from models.text_data import read_texts
 from models.train import TrainingError, train
 from models.train_text import train_text
+from tests.unit.models.shop import KINDS, TAXONOMY
+from tests.unit.models.shop import SPEC as SHOP
 
-KINDS = {"boat": ["sail", "mast", "hull", "anchor"], "cheese": ["brie", "rind", "cheddar", "curd"]}
-SPEC = {
-    "text": [
-        {
-            "file": "notes.parquet",
-            "forms": [["note"]],
-            "group": "writer",
-            "labels": {"kind": "kind"},
-            "sentiment": "liked",
-            "category": {"kind": "kind"},
-        }
-    ]
-}
-TAXONOMY = {
-    "categories": [
-        {"id": "water", "zh": "水上", "en": "On water"},
-        {"id": "food", "zh": "食品", "en": "Food"},
-    ],
-    "maps": {"kind": {"boat": "water", "cheese": "food"}},
-}
+SPEC = {"text": SHOP["text"]}
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
