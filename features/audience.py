@@ -7,7 +7,6 @@ from which ``incarnation`` on a user's profiles count (:data:`NEVER` for a tombs
 from __future__ import annotations
 
 import os
-import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -33,7 +32,6 @@ NEVER: Final = 1 << 62
 """Greater than any incarnation."""
 TOP_TAGS: Final = 5
 """Tags beside each member of an audience."""
-USER_ID: Final = re.compile(r"[A-Za-z0-9_.@-]{1,128}")
 _TAGS_FORM: Final = (
     '[{"id": "VARCHAR", "weight": "DOUBLE", "confidence": "DOUBLE", "last_seen": "TIMESTAMPTZ", '
     '"share": {"text": "DOUBLE", "image": "DOUBLE", "voice": "DOUBLE"}}]'
@@ -174,32 +172,3 @@ def check_out(out: Path) -> None:
         )
     if not out.parent.is_dir():
         raise UsageError(f"{out}: expected a folder to write into, got none at {out.parent}; make it")
-
-
-def read_user_list(file: Path) -> list[str]:
-    """User ids of a ``.parquet`` file (column ``user_id``) or of a text file (one a line), each once.
-
-    Raises UsageError naming the file, and the line of what is no user id.
-    """
-    try:
-        if file.suffix == ".parquet":
-            column = pq.read_table(file, columns=[JOIN_KEY])[JOIN_KEY].cast(pa.string())
-            lines: list[str | None] = column.to_pylist()
-        else:
-            lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError, pa.ArrowException, KeyError) as error:
-        said = getattr(error, "strerror", None) or type(error).__name__
-        raise UsageError(
-            f"{file}: expected user ids, one a line, or parquet with {JOIN_KEY}, got {said}; correct it"
-        ) from error
-    users: dict[str, None] = {}
-    for number, user in enumerate(lines, start=1):
-        if user and not USER_ID.fullmatch(user):
-            raise UsageError(
-                f"{file}:{number}: expected a user id (A-Z a-z 0-9 _ . @ -), got {user[:40]!r}; correct it"
-            )
-        if user:
-            users[user] = None
-    if not users:
-        raise UsageError(f"{file}: expected at least one user id, got none; fill it")
-    return list(users)

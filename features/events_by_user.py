@@ -61,14 +61,8 @@ def events_by_user(
         return
     limits = limits or Limits()
     spill = directory / f"{HIDDEN}spill-{uuid.uuid4().hex}"
-    config: dict[str, Any] = {
-        "memory_limit": f"{limits.memory_bytes // 1024}KiB",
-        "threads": limits.threads,
-        "temp_directory": str(spill),
-    }
     try:
-        with duckdb.connect(config=config) as db:
-            db.execute("SET TimeZone = 'UTC'")
+        with limits.connect(spill) as db:
             wanted = "" if users is None else f"AND {JOIN_KEY} IN (SELECT unnest($users))"
             values = {"space": event_space} | ({} if users is None else {"users": list(users)})
             query = _sql(directory, wanted)

@@ -52,6 +52,18 @@ class Limits:
     """Size at which the next file is begun; a file may be larger by one row group."""
     threads: int = 2
 
+    def connect(self, spill: Path) -> duckdb.DuckDBPyConnection:
+        """A database in memory within these limits, in UTC; the folder ``spill`` takes what is above them."""
+        db = duckdb.connect(
+            config={
+                "memory_limit": f"{self.memory_bytes // 1024}KiB",
+                "threads": self.threads,
+                "temp_directory": str(spill),
+            }
+        )
+        db.execute("SET TimeZone = 'UTC'")
+        return db
+
 
 @dataclass
 class Merged:
@@ -74,14 +86,8 @@ def merge(table: Table, sources: Sequence[Path], prefix: Path, limits: Limits, s
     does not fit, HistoryError if rows got lost on the way; no file is left then.
     """
     merged = Merged()
-    config: dict[str, Any] = {
-        "memory_limit": f"{limits.memory_bytes // 1024}KiB",
-        "threads": limits.threads,
-        "temp_directory": str(spill),
-    }
     try:
-        with duckdb.connect(config=config) as db:
-            db.execute("SET TimeZone = 'UTC'")
+        with limits.connect(spill) as db:
             rows = _rows_sql(sources)
             db.execute(_duplicates_sql(table, rows))
             ((merged.duplicates,),) = db.execute("SELECT count(*) FROM duplicates").fetchall()

@@ -6,6 +6,7 @@ from the tables below. Times are integer microseconds since 1970-01-01T00:00:00Z
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Literal, NamedTuple
@@ -223,6 +224,8 @@ class ProfileField:
 
 ENTITY: Final = "user"
 JOIN_KEY: Final = "user_id"
+USER_ID: Final = re.compile(r"[A-Za-z0-9_.@-]{1,128}")
+"""What a user id must match in full."""
 
 PROFILE_FIELDS: Final = (
     ProfileField("embedding", "user_profile", "vector", "fused vector, unit length, of profile_space"),

@@ -24,23 +24,11 @@ from models.evaluate_training import unseen_items
 from models.image import load_network
 from models.image_decode import decode_image
 from models.image_network import ImageNetwork
+from models.judge_image import TOP_10
 from models.registry import load_encoder
 
 GRID: Final = 8
 """Cells of a picture's side that are hidden one by one."""
-TEN_GARMENTS: Final = (
-    "T-Shirt",
-    "Longsleeve",
-    "Pants",
-    "Shoes",
-    "Shirt",
-    "Dress",
-    "Outwear",
-    "Shorts",
-    "Hat",
-    "Skirt",
-)
-"""The commonest labels of the users' photos, by which the set is usually judged."""
 _MEASURED: Final = {"catalogue": "sub", "user": "clothing_label", "grocery": "grocery_coarse"}
 
 
@@ -53,7 +41,7 @@ def image_modality(data: Path) -> Modality:
         baseline_heads=("category", *_MEASURED.values()),
         explain=_explain,
         plots=(("catalogue", "category"), *_MEASURED.items()),
-        subsets={"top-10": (("user", "clothing_label"), TEN_GARMENTS)},
+        subsets={"top-10": (("user", "clothing_label"), TOP_10)},
         by_language=False,
         baseline_s=150,
     )

@@ -73,6 +73,7 @@ TOP_10: Final = (
     "Hat",
     "Skirt",
 )
+"""The commonest labels of the users' photos, by which the set is usually judged."""
 
 
 def judge(network: ImageNetwork, heads: dict[str, Head], images: ImageSet, seed: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from features.audience import NEVER, Audience, check_out, find_audience, read_user_list, write_members
+from features.audience import NEVER, Audience, check_out, find_audience, write_members
 from features.audience_language import Expression, compile_expression
 from features.erased import erased_users
 from features.errors import UsageError
@@ -19,6 +19,7 @@ from features.served import Profile, lookup
 from features.similar import Similar, SimilarUsers
 from features.taxonomy import load_taxonomy
 from pipelines.settings import Settings
+from pipelines.user_list import read_user_list
 
 Say = Callable[[str], object]
 _ERASED_ASKED: Final = 20

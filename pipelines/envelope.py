@@ -12,6 +12,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+from features.schema import USER_ID
 from pipelines.records import UNREADABLE, Reason, Record, RecordError
 from pipelines.strict_json import load_object
 
@@ -28,7 +29,6 @@ LATEST_RECORD_MS: Final = 4_102_444_800_000  # 2100-01-01T00:00:00Z
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-_USER_ID: Final = re.compile(r"[A-Za-z0-9_.@-]{1,128}")
 _NOT_TEXT: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -173,7 +173,7 @@ def media_type(text: str) -> str:
 
 def user_id(value: str) -> str:
     """The user id, if it is one: 1 to 128 of ``A-Z a-z 0-9 _ . @ -``. Raises RecordError."""
-    if not _USER_ID.fullmatch(value):
+    if not USER_ID.fullmatch(value):
         raise RecordError(
             Reason.BAD_USER_ID,
             f"user id: expected 1 to 128 of A-Z a-z 0-9 _ . @ -, got {len(value)} characters, some others",

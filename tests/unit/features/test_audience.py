@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from features.audience import NEVER, Audience, ExportError, find_audience, read_user_list, write_members
+from features.audience import NEVER, Audience, ExportError, find_audience, write_members
 from features.audience_language import compile_expression
 from features.errors import UsageError
 from features.sql import SqlError
 from features.taxonomy import load_taxonomy
+from pipelines.user_list import read_user_list
 from tests.unit.features.profile_table import NOW, aspects_of, days_ago, tags_of, write_profiles
 
 TAXONOMY = load_taxonomy()
