@@ -65,7 +65,9 @@ def ended(
         jid = jobs.start()
         produced.result()
         wait_until(lambda: jobs.applied() > 300, 60, "the first events", every_s=0.5)
-        readers = FlinkRest(cluster.rest).readers(jid)  # Flink counts anew after a restart
+        rest = FlinkRest(cluster.rest)  # asked before the kill: Flink counts anew after a restart
+        wait_until(lambda: sum(rest.readers(jid)) >= 2, 60, "Flink to count its readers", every_s=0.5)
+        readers = rest.readers(jid)
         produced, before = aside.submit(job.produce, events.slice(600)), jobs.applied()
         wait_until(lambda: jobs.applied() > before, 60, "the next events", every_s=0.5)
         jobs.kill_a_worker()
