@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlparse
 
 import grpc  # type: ignore[import-untyped]
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
+from apache_beam.portability.api import (
+    beam_fn_api_pb2,
+    beam_fn_api_pb2_grpc,
+    beam_job_api_pb2,
+    beam_job_api_pb2_grpc,
+)
 
 from pipelines.flink_options import NEEDED, check_known, value
 from pipelines.flink_rest import ENDED, FlinkError, FlinkRest
@@ -37,18 +41,14 @@ def check_cluster(rest: FlinkRest, options: PipelineOptions, beam_args: Sequence
 
 def job_server_options(endpoint: str) -> frozenset[str]:
     """Names of the pipeline options that the job server at ``endpoint`` knows. Raises FlinkError."""
-    with grpc.insecure_channel(endpoint) as channel:
+
+    def ask(channel: grpc.Channel) -> Any:
         jobs = beam_job_api_pb2_grpc.JobServiceStub(channel)
-        asked = beam_job_api_pb2.DescribePipelineOptionsRequest()
-        try:
-            grpc.channel_ready_future(channel).result(CONTACT_TIMEOUT_S)
-            told: Any = jobs.DescribePipelineOptions(asked, timeout=CONTACT_TIMEOUT_S)
-        except (grpc.FutureTimeoutError, grpc.RpcError) as error:
-            code = error.code().name.lower() if isinstance(error, grpc.Call) else "no answer"
-            raise FlinkError(
-                f"--job_endpoint: expected a Beam job server at {endpoint}, got {code} in "
-                f"{CONTACT_TIMEOUT_S:g} s; start one (make flink-up) or name its address"
-            ) from error
+        return jobs.DescribePipelineOptions(
+            beam_job_api_pb2.DescribePipelineOptionsRequest(), timeout=CONTACT_TIMEOUT_S
+        )
+
+    told = _answer("--job_endpoint: expected a Beam job server", endpoint, ask)
     names = frozenset(option.name for option in told.options)
     if missing := sorted(NEEDED - names):
         raise FlinkError(
@@ -96,12 +96,25 @@ def _check_checkpoints(rest: FlinkRest, local: bool) -> None:
 
 
 def _check_pool(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host or "localhost", int(port)), CONTACT_TIMEOUT_S).close()
-    except (OSError, ValueError) as error:
-        raise FlinkError(
-            f"--environment_config: expected a pool of Python workers at {address}, got "
-            f"{getattr(error, 'strerror', None) or type(error).__name__}; start one (make flink-up), or name "
-            "its address"
-        ) from error
+    def ask(channel: grpc.Channel) -> Any:
+        # Stopping a worker that no pool has changes nothing, and only a pool answers.
+        pool = beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(channel)
+        return pool.StopWorker(
+            beam_fn_api_pb2.StopWorkerRequest(worker_id="portrait-none"), timeout=CONTACT_TIMEOUT_S
+        )
+
+    _answer("--environment_config: expected a pool of Python workers", address, ask)
+
+
+def _answer(expected: str, address: str, ask: Callable[[grpc.Channel], Any]) -> Any:
+    """What the gRPC server at ``address`` tells ``ask``. Raises FlinkError."""
+    with grpc.insecure_channel(address) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(CONTACT_TIMEOUT_S)
+            return ask(channel)
+        except (grpc.FutureTimeoutError, grpc.RpcError) as error:
+            code = error.code().name.lower() if isinstance(error, grpc.Call) else "no answer"
+            raise FlinkError(
+                f"{expected} at {address}, got {code} in {CONTACT_TIMEOUT_S:g} s; start one (make flink-up) "
+                "or name its address"
+            ) from error

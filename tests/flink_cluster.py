@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from features.state import unpack
 from pipelines.worker import worker
 from tests.infra_script import load_script, require_programs
 from tests.job import Job, wait_until
-from tests.kafka_server import free_ports
+from tests.ports import free_ports
 
 cluster_script = load_script("flink")
 
@@ -84,6 +85,10 @@ def running_flink(folder: Path, task_managers: int = 2, slots: int = 2) -> Itera
     cluster.start()
     try:
         yield cluster
+    except BaseException:
+        for name in cluster.names():  # pytest shows it, and the folder may be gone when somebody asks
+            sys.stderr.write(f"--- {name}:\n{cluster.log(name).read_text(errors='replace')[-2_000:]}\n")
+        raise
     finally:
         cluster.stop()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from kafka.admin import NewTopic  # type: ignore[attr-defined]  # it exports wit
 
 from pipelines.settings import Kafka
 from tests.infra_script import load_script, require_programs
+from tests.ports import free_ports
 
 SASL_USER = "portrait"
 SASL_PASSWORD = "only-for-tests"  # noqa: S105 - of a node on loopback that lives as long as its test
@@ -65,18 +65,6 @@ class KafkaServer:
 
     def start(self) -> None:
         self.node.start()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nothing listens on now."""
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for each in held:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in held]
-    finally:
-        for each in held:
-            each.close()
 
 
 def make_certificate(folder: Path) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import redis
+
+from tests.ports import free_ports
 
 INSTALL = "sudo apt-get install -y --no-install-recommends redis-server"
 _START_TIMEOUT_S = 30.0
@@ -55,9 +56,7 @@ def running_redis(
     """
     program = require_redis()
     if port is None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        (port,) = free_ports(1)
     folder.mkdir(parents=True, exist_ok=True)
     options = {
         "bind": "127.0.0.1",
@@ -69,11 +68,7 @@ def running_redis(
         "maxmemory-policy": "noeviction",
     }
     if cluster:
-        # The bus port is the data port + 10,000 by default, which may not exist.
-        options |= {
-            "cluster-enabled": "yes",
-            "cluster-port": str(port - 10_000 if port > 20_000 else port + 10_000),
-        }
+        options |= {"cluster-enabled": "yes", "cluster-port": str(free_ports(1)[0])}
     arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
     with (folder / "redis.log").open("wb") as log:
         process = subprocess.Popen([program, *arguments], stdout=log, stderr=log)

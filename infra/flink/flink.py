@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import string
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from parts import HERE, INSTALL, ROOT, FlinkClusterError, fetch_jars, missing_programs, say
+from sockets import listens, taken
 
 __all__ = ["INSTALL", "Cluster", "FlinkClusterError", "Ports", "missing_programs"]
 
@@ -159,6 +159,7 @@ class Cluster:
         conf = ("--configDir", str(self.folder / "conf"))
         ports = self.ports
         server = (
+            *self._java(jars, 512), _JOB_SERVER,
             f"--flink-master=127.0.0.1:{ports.rest}", f"--flink-conf-dir={self.folder / 'conf'}",
             "--job-host=127.0.0.1", f"--job-port={ports.jobs}", f"--artifact-port={ports.artifacts}",
             f"--expansion-port={ports.expansion}", f"--artifacts-dir={self.folder / 'tmp' / 'artifacts'}",
@@ -169,11 +170,9 @@ class Cluster:
             more = ("-D", f"taskmanager.resource-id={name}")
             command = (*self._java(jars, 512), _TASK_MANAGER, *conf, *more)
             found.append(Part(name, command, lambda name=name: self._registered(name)))
-        found.append(
-            Part("jobserver", (*self._java(jars, 512), _JOB_SERVER, *server), lambda: listens(ports.jobs))
-        )
+        found.append(Part("jobserver", server, lambda: self._serves("jobserver", ports.jobs)))
         pool = (sys.executable, "-P", str(HERE / "worker_pool.py"), str(ports.workers))
-        found.append(Part("workerpool", pool, lambda: listens(ports.workers)))
+        found.append(Part("workerpool", pool, lambda: self._serves("workerpool", ports.workers)))
         return found
 
     def _java(self, jars: Path, heap_mb: int) -> tuple[str, ...]:
@@ -231,10 +230,10 @@ class Cluster:
             self.ports.rest: "jobmanager", self.ports.rpc: "jobmanager", self.ports.jobs: "jobserver",
             self.ports.artifacts: "jobserver", self.ports.workers: "workerpool",
         }  # fmt: skip
-        taken = [port for port, name in owners.items() if self.pid(name) is None and listens(port)]
-        if taken:
+        foreign = [port for port, name in owners.items() if self.pid(name) is None and taken(port)]
+        if foreign:
             raise FlinkClusterError(
-                f"flink: expected the ports {', '.join(map(str, taken))} to be free, got other programs "
+                f"flink: expected the ports {', '.join(map(str, foreign))} to be free, got other programs "
                 "there; end them, or move ours with --port-offset"
             )
 
@@ -245,6 +244,10 @@ class Cluster:
         answer = self._ask("/taskmanagers") or {}
         return any(manager["id"] == name for manager in answer.get("taskmanagers", ()))
 
+    def _serves(self, name: str, port: int) -> bool:
+        pid = self.pid(name)
+        return pid is not None and listens(pid, port)
+
     def _ask(self, path: str) -> dict[str, list[dict[str, str]]] | None:
         try:
             with urllib.request.urlopen(self.rest + path, timeout=2) as answer:  # noqa: S310 - our own URL
@@ -252,12 +255,6 @@ class Cluster:
                 return found
         except (urllib.error.URLError, OSError, ValueError):
             return None
-
-
-def listens(port: int) -> bool:
-    """Whether something accepts connections at this port of loopback."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

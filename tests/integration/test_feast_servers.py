@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import pytest
 from features.online.open import open_store
 from features.repo.apply import apply_repo, write_repo
 from features.schema import EMBEDDING_DIM
+from tests.ports import free_ports
 from tests.profiles import write_of
 from tests.redis_server import redis_server
 
@@ -33,9 +33,7 @@ START_TIMEOUT_S = 120
 @contextmanager
 def running_feast(repo: Path, command: str, ready: str) -> Iterator[str]:
     """The address of a Feast server on a free loopback port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     feast = [str(Path(sys.executable).with_name("feast")), "--chdir", str(repo)]
     with (repo / "feast.log").open("wb") as log:
         process = subprocess.Popen(

@@ -33,6 +33,7 @@ from tests.kafka_reading import (
     values,
 )
 from tests.kafka_server import SASL_PASSWORD, SASL_USER, KafkaServer, make_certificate
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.integration
 
@@ -45,9 +46,7 @@ def test_missing_topics_are_named_together_and_none_is_created(kafka_server: Kaf
 
 
 def test_a_missing_broker_is_an_error_that_names_the_address() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_ports(1)[0]}"
     kafka = Kafka(bootstrap_servers=(address,), connect_timeout_s=1.0)
     with pytest.raises(
         KafkaUnavailableError, match=f"expected a broker at {address}, got connection refused in 1 s"

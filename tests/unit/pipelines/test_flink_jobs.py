@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,8 @@ from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 import pytest
-from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
+from apache_beam.portability.api import beam_fn_api_pb2_grpc, beam_job_api_pb2, beam_job_api_pb2_grpc
+from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer
 
 from features.errors import UsageError
 from pipelines import flink_checks
@@ -22,7 +24,8 @@ from pipelines.flink_jobs import JobRecord, add_savepoint, check_steps, records,
 from pipelines.flink_options import NEEDED, check_known, job_options, value
 from pipelines.flink_rest import FlinkError, FlinkRest, root_cause
 from pipelines.settings import Settings
-from tests.kafka_server import free_ports
+from tests.infra_script import load_script
+from tests.ports import free_ports
 
 JOB = "0123456789abcdef0123456789abcdef"
 
@@ -76,8 +79,14 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 @pytest.fixture
 def pool() -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        yield f"127.0.0.1:{listening.getsockname()[1]}"
+    server = grpc.server(ThreadPoolExecutor(1))
+    beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(
+        BeamFnExternalWorkerPoolServicer(use_process=True), server
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(0).wait()
 
 
 def check(cluster: Any, pool: str, *more: str) -> None:
@@ -102,12 +111,16 @@ def test_a_second_job_over_the_same_records_is_refused(cluster: Any, pool: str) 
         check(cluster, pool)
 
 
-def test_a_missing_worker_pool_is_refused(cluster: Any) -> None:
+def test_a_missing_worker_pool_is_refused(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flink_checks, "CONTACT_TIMEOUT_S", 0.5)
     address = f"127.0.0.1:{free_ports(1)[0]}"
-    with pytest.raises(
-        FlinkError, match=rf"expected a pool of Python workers at {address}, got Connection refused"
-    ):
+    with pytest.raises(FlinkError, match=rf"a pool of Python workers at {address}, got no answer in 0.5 s"):
         check(cluster, address)
+
+
+def test_another_program_at_the_address_of_the_worker_pool_is_refused(cluster: Any) -> None:
+    with pytest.raises(FlinkError, match=r"expected a pool of Python workers at .*, got unimplemented in"):
+        check(cluster, cluster.job_endpoint)
 
 
 def test_a_job_server_of_another_version_is_refused(cluster: Any, pool: str) -> None:
@@ -234,3 +247,12 @@ def test_the_cause_of_a_failure_is_one_line() -> None:
         '  File "x.py", line 1\nfeatures.online.StoreError: redis: expected an answer, got none\n\tat j.k'
     )
     assert root_cause(python) == "features.online.StoreError: redis: expected an answer, got none"
+
+
+def test_a_program_of_somebody_else_at_a_port_is_not_taken_for_a_part_of_the_cluster() -> None:
+    listens = load_script("flink").listens
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        assert listens(os.getpid(), port)
+        assert not listens(os.getppid(), port)
+    assert not listens(os.getpid(), port)
