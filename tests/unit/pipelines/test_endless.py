@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import bz2
+import difflib
+import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import pytest
 from apache_beam.portability.api import beam_runner_api_pb2
 
@@ -17,9 +20,8 @@ from features.schema import Modality
 from pipelines.dataflow import GPU, dataflow_options, dataflow_proto, run_dataflow
 from pipelines.endless import step_names, with_absolute_paths
 from pipelines.settings import Settings, load_settings
+from tests.pipeline_shape import GOLDEN, IMAGE, PLACE, RENEW, WHOLE, shape, whole_proto
 
-GOLDEN = Path(__file__).parent / "golden" / "endless_steps.txt"
-PLACE = ("--project=p", "--region=us-central1", "--temp_location=gs://bucket/tmp")
 SECRET = "correct-horse-battery-staple"  # noqa: S105 - planted, and looked for
 
 
@@ -30,12 +32,11 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     password.write_text(SECRET)
     return load_settings(
         overrides=[
+            *WHOLE,
             "kafka.security.protocol=SASL_PLAINTEXT",
             "kafka.security.sasl_mechanism=PLAIN",
             "kafka.security.sasl_username=env:PLANTED_USER",
             f"kafka.security.sasl_password=file:{password}",
-            "outputs.changelog=profiles",
-            "models.device=cuda",
         ]
     )
 
@@ -44,13 +45,61 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def proto(settings: Settings) -> Iterator[beam_runner_api_pb2.Pipeline]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PLANTED_USER", SECRET)
-        options = dataflow_options(settings, (*PLACE, "--sdk_container_image=registry/portrait:1"))
-        yield dataflow_proto(settings, options, groups=2)
+        yield whole_proto(settings)
 
 
-def test_steps_keep_their_names(proto: beam_runner_api_pb2.Pipeline) -> None:
-    """Runners match state and updates by them: change the file only with a release note."""
-    assert step_names(proto) == GOLDEN.read_text().split("\n")[:-1]
+def test_the_pipeline_keeps_its_shape(proto: beam_runner_api_pb2.Pipeline) -> None:
+    """Runners match state and updates by names and coders: renew the file only with a release note."""
+    golden = GOLDEN.read_text(encoding="utf-8").splitlines()
+    changed = "\n".join(difflib.unified_diff(golden, shape(proto).splitlines(), "golden", "built", n=2))
+    assert not changed, f"{changed}\nif this change is meant, renew {GOLDEN.name}: {RENEW}"
+
+
+def test_the_shape_tells_what_a_checkpoint_or_an_update_depends_on(
+    proto: beam_runner_api_pb2.Pipeline,
+) -> None:
+    told = shape(proto)
+    changes: dict[str, Callable[[Any], object]] = {
+        "step": lambda p: setattr(_step(p, "FoldProfiles/Fold/ParDo(_FoldFn)"), "unique_name", "Fold"),
+        "urn": lambda p: setattr(_step(p, "Flatten").spec, "urn", "other"),
+        "input": lambda p: _step(p, "Flatten").inputs.popitem(),
+        "coder": lambda p: setattr(_given_by(p, "WriteEvents/Pack"), "coder_id", _a_coder(p, "bytes")),
+        "delay": lambda p: [_shorten(s.trigger) for s in p.components.windowing_strategies.values()],
+        "hint": lambda p: [e.resource_hints.clear() for e in p.components.environments.values()],
+        "requirement": lambda p: p.requirements.pop(),
+    }
+    for name, change in changes.items():
+        changed = beam_runner_api_pb2.Pipeline.FromString(proto.SerializeToString())
+        change(changed)
+        assert shape(changed) != told, name
+
+
+def test_the_shape_tells_nothing_of_this_machine(proto: beam_runner_api_pb2.Pipeline) -> None:
+    told = shape(proto)
+    for of_this_machine in (str(Path.cwd()), sys.prefix, beam.__version__):
+        assert of_this_machine not in told
+
+
+def _step(pipeline: beam_runner_api_pb2.Pipeline, name: str) -> Any:
+    return next(t for t in pipeline.components.transforms.values() if t.unique_name == name)
+
+
+def _given_by(pipeline: beam_runner_api_pb2.Pipeline, name: str) -> Any:
+    return pipeline.components.pcollections[next(iter(_step(pipeline, name).outputs.values()))]
+
+
+def _a_coder(pipeline: beam_runner_api_pb2.Pipeline, kind: str) -> str:
+    return next(
+        name
+        for name, coder in pipeline.components.coders.items()
+        if coder.spec.urn == f"beam:coder:{kind}:v1"
+    )
+
+
+def _shorten(trigger: Any) -> None:
+    for inner in _triggers(trigger):
+        for transform in inner.after_processing_time.timestamp_transforms:
+            transform.delay.delay_millis //= 2
 
 
 def test_no_secret_travels_in_the_pipeline(proto: beam_runner_api_pb2.Pipeline, settings: Settings) -> None:
@@ -95,7 +144,7 @@ def test_every_step_runs_in_the_named_image_with_the_gpu_hint(proto: beam_runner
         beam_runner_api_pb2.DockerPayload.FromString(environments[name].payload).container_image
         for name in used
     }
-    assert images == {"registry/portrait:1"}
+    assert images == {IMAGE}
     hints = {
         name: environments[t.environment_id].resource_hints
         for name, t in proto.components.transforms.items()
