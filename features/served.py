@@ -51,18 +51,18 @@ def _served(name: str, decode: Callable[[bytes | None], _T]) -> cached_property[
     """A field of PROFILE_FIELDS, decoded when it is first asked for: decoding all 26 fields of a user
     takes longer than reading them."""
     place = _PLACES[name]
+    return cached_property(lambda profile: _decoded(profile.values, place, decode))
 
-    def read(profile: Profile) -> _T:
-        try:
-            return decode(profile.values[place])
-        except ValueError as error:
-            kind = PROFILE_FIELDS[place].type
-            raise ValueFormatError(
-                f"profile field {name}: expected a value of type {kind}, got other bytes; "
-                "another version or program wrote it: run portrait rebuild"
-            ) from error
 
-    return cached_property(read)
+def _decoded(values: Sequence[bytes | None], place: int, decode: Callable[[bytes | None], _T]) -> _T:
+    try:
+        return decode(values[place])
+    except ValueError as error:
+        wanted = PROFILE_FIELDS[place]
+        raise ValueFormatError(
+            f"profile field {wanted.name}: expected a value of type {wanted.type}, got other bytes; "
+            "another version or program wrote it: run portrait rebuild"
+        ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,19 +130,19 @@ def lookup(
     ``feast materialize`` loaded have none, and count as stale. ``now``: aware; default: the clock.
 
     Raises StoreConfigError for a folder that is no repo, StoreError where the store does not answer,
-    RecordError or LayoutError for a state that cannot be read.
+    RecordError or LayoutError for a state that cannot be read, ValueFormatError for such an age.
     """
     asked = list(users)
     with _opened(store_or_repo) as store:
         held = store.read_views(asked, records=age_of == "created")
-    oldest = None if max_age is None else (now or datetime.now(UTC)) - max_age
+    oldest_s = None if max_age is None else ((now or datetime.now(UTC)) - max_age - _EPOCH).total_seconds()
     profiles = []
     for user_id, (values, record) in zip(asked, held, strict=True):
         erased, created = (False, None) if record is None else _mark(record)
         if values is None:
             profiles.append(Profile(user_id, "erased" if erased else "unknown", created, _NOTHING))
         else:
-            young = oldest is None or _is_young(values, created, age_of, oldest)
+            young = oldest_s is None or _is_young(values, created, age_of, oldest_s)
             profiles.append(Profile(user_id, "fresh" if young else "stale", created, values))
     return profiles
 
@@ -153,10 +153,12 @@ def _mark(record: bytes) -> tuple[bool, datetime]:
 
 
 def _is_young(
-    values: Sequence[bytes | None], created: datetime | None, age_of: AgeOf, oldest: datetime
+    values: Sequence[bytes | None], created: datetime | None, age_of: AgeOf, oldest_s: float
 ) -> bool:
-    since = created if age_of == "created" else wire.time(values[_LAST_EVENT])
-    return since is not None and since >= oldest
+    if age_of == "created":
+        return created is not None and (created - _EPOCH).total_seconds() >= oldest_s
+    event_s = _decoded(values, _LAST_EVENT, wire.seconds)
+    return event_s is not None and event_s >= oldest_s
 
 
 @contextmanager

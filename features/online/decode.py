@@ -54,9 +54,15 @@ def whole(raw: bytes | None) -> int | None:
     return _int64(_INT64, raw) if raw else None
 
 
+def seconds(raw: bytes | None) -> int | None:
+    """A time in whole seconds since 1970 UTC."""
+    return _int64(_TIME, raw) if raw else None
+
+
 def time(raw: bytes | None) -> datetime | None:
-    """Whole seconds, aware UTC."""
-    return _EPOCH + timedelta(seconds=_int64(_TIME, raw)) if raw else None
+    """A time in whole seconds, aware UTC."""
+    since_1970_s = seconds(raw)
+    return None if since_1970_s is None else _EPOCH + timedelta(seconds=since_1970_s)
 
 
 def text(raw: bytes | None) -> str | None:
