@@ -20,6 +20,7 @@ from pipelines.flink_rest import ENDED, FlinkError, FlinkRest
 
 if TYPE_CHECKING:
     from pipelines.flink import JobPlan
+    from pipelines.job_metrics import JobFigures
 from pipelines.settings import Settings
 
 _RESTORE: Final = "portrait run --runner flink --restore"
@@ -39,11 +40,15 @@ def run_attached(
     """
     from pipelines.flink import submit, watch
 
-    if metrics_port:
-        from prometheus_client import start_http_server
-
-        start_http_server(metrics_port, addr="127.0.0.1")
+    if metrics_port and detach:
+        raise UsageError(
+            "--metrics-port: expected a run that stays and serves them, got --detach; leave one of them out"
+        )
+    rest = FlinkRest(plan.flink_rest)
+    figures = _serve_figures(rest, metrics_port) if metrics_port else None
     running = submit(settings, plan)
+    if figures:
+        figures.job = running.job
     say(f"job {running.job}: {running.partitions} partitions are read, after {running.after_s:.0f} s")
     if detach:
         return
@@ -54,7 +59,6 @@ def run_attached(
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    rest = FlinkRest(plan.flink_rest)
     state = watch(settings, rest, running.job, asked.wait)
     if asked.is_set() and state not in ENDED:
         say(stop_job(settings, plan.flink_rest, running.job, savepoint=True))
@@ -64,6 +68,17 @@ def run_attached(
             f"job {running.job}: expected it to go on, got {state}: {rest.failure(running.job)}; start it "
             "again with --restore last"
         )
+
+
+def _serve_figures(rest: FlinkRest, port: int) -> JobFigures:
+    from prometheus_client import CollectorRegistry, start_http_server
+
+    from pipelines.job_metrics import JobFigures
+
+    figures, registry = JobFigures(rest), CollectorRegistry()
+    registry.register(figures)
+    start_http_server(port, addr="127.0.0.1", registry=registry)
+    return figures
 
 
 def list_jobs(settings: Settings, flink_rest: str, as_json: bool) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
 import urllib3
 
@@ -13,6 +14,8 @@ from features.errors import PortraitError
 
 TIMEOUT_S: Final = 5.0
 SAVEPOINT_TIMEOUT_S: Final = 120.0
+MAX_QUERY: Final = 3_000
+"""Flink takes request lines of up to 4,096 letters."""
 ENDED: Final = frozenset({"FINISHED", "FAILED", "CANCELED", "SUSPENDED"})
 
 
@@ -77,6 +80,18 @@ class FlinkRest:
         subtasks = self._get(f"/jobs/{job}/vertices/{source}")["subtasks"]
         return [subtask["metrics"]["read-records"] for subtask in subtasks]
 
+    def job_metrics(self, job: str, prefix: str) -> dict[str, float]:
+        """Each of the job's own metrics whose name begins with ``prefix``, summed over steps and subtasks."""
+        found: dict[str, float] = {}
+        for vertex in self._get(f"/jobs/{job}")["vertices"]:
+            path = f"/jobs/{job}/vertices/{vertex['id']}/subtasks/metrics"
+            ids = [m["id"] for m in self._get(path) if m["id"].rpartition(".")[2].startswith(prefix)]
+            for some in _within(ids, MAX_QUERY):
+                for metric in self._get(f"{path}?agg=sum&get={','.join(map(quote, some))}"):
+                    name = metric["id"].rpartition(".")[2]
+                    found[name] = found.get(name, 0.0) + metric["sum"]
+        return found
+
     def cancel(self, job: str) -> None:
         """End a job now; its retained checkpoint stays."""
         self._call("PATCH", f"/jobs/{job}?mode=cancel")
@@ -126,6 +141,18 @@ class FlinkRest:
             raise FlinkError(
                 f"flink: expected JSON from {self.url}, got something else; name Flink's REST address"
             ) from error
+
+
+def _within(words: Sequence[str], length: int) -> Iterator[list[str]]:
+    """Words in lists that stay within ``length`` letters when they are quoted and joined."""
+    some: list[str] = []
+    for word in words:
+        if some and sum(len(quote(w)) + 1 for w in (*some, word)) > length:
+            yield some
+            some = []
+        some.append(word)
+    if some:
+        yield some
 
 
 def root_cause(stack: str) -> str:

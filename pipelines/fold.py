@@ -37,6 +37,7 @@ from features.state import (
 )
 from features.taxonomy import Taxonomy
 from pipelines import metrics
+from pipelines.job_metrics import tell
 from pipelines.panes import fold_panes
 from pipelines.settings import Endless, Settings
 from pipelines.worker import worker
@@ -76,21 +77,23 @@ class ShardByUser(beam.PTransform[Any, Any]):
 
 
 class FoldProfiles(beam.PTransform[Any, Any]):
-    """``(shard, events)`` → ``profiles`` and ``events`` (record batches), ``erased`` (user ids)."""
+    """``(shard, events)`` → ``profiles`` and ``events`` (record batches), ``erased`` (user ids).
 
-    def __init__(self, settings: Settings) -> None:
+    Endless input comes in ``panes``, and its figures are told to the runner.
+    """
+
+    def __init__(self, settings: Settings, panes: Endless | None = None) -> None:
         super().__init__()
-        self._settings = settings
+        self._fn = _FoldFn(settings, endless=panes is not None)
 
     def expand(self, shards: Any) -> Any:
-        return shards | "Fold" >> beam.ParDo(_FoldFn(self._settings)).with_outputs(
-            "events", "erased", main="profiles"
-        )
+        return shards | "Fold" >> beam.ParDo(self._fn).with_outputs("events", "erased", main="profiles")
 
 
 class _FoldFn(beam.DoFn):
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, endless: bool) -> None:
         self._settings = settings
+        self._endless = endless
 
     def process(self, shard: tuple[int, Iterable[tuple[Any, ...]]]) -> Iterator[Any]:
         context = fold_context(self._settings)
@@ -100,6 +103,8 @@ class _FoldFn(beam.DoFn):
             yield beam.pvalue.TaggedOutput("events", folded.events)
             for user_id in folded.erased:
                 yield beam.pvalue.TaggedOutput("erased", user_id)
+        if self._endless:
+            tell()
 
 
 @dataclass(frozen=True)

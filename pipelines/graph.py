@@ -38,7 +38,7 @@ def build(
         (*(branch.events for branch in encoded), parsed.controls)
         | "Flatten" >> beam.Flatten()
         | ShardByUser(settings.fold.shards, panes)
-        | FoldProfiles(settings)
+        | FoldProfiles(settings, panes)
     )
 
     folded.profiles | WriteProfiles(settings, panes)

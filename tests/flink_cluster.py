@@ -20,6 +20,7 @@ from tests.job import Job, wait_until
 from tests.ports import free_ports
 
 cluster_script = load_script("flink")
+_OPEN = " partitions are read"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,15 @@ class FlinkJobs:
         """Submit, detached; the job's id. All partitions are read when this returns."""
         told = self.job.run("run", "--runner", "flink", "--detach", *self.options(), *arguments)
         return told.stdout.split()[1].rstrip(":")
+
+    @contextmanager
+    def attached(self, *arguments: str) -> Iterator[str]:
+        """Submit, and follow in the background; the job's id, once all partitions are read."""
+        with self.job.started("--runner", "flink", *self.options(), *arguments) as process:
+            wait_until(lambda: process.poll() is not None or _OPEN in self.job.log(), 240, "the job to read")
+            if _OPEN not in self.job.log():
+                raise AssertionError(self.job.log())
+            yield self.job.log().partition(_OPEN)[0].rpartition("job ")[2].partition(":")[0]
 
     def stop(self, *arguments: str) -> str:
         return self.job.run("stop", "--flink-rest", self.cluster.rest, *arguments).stdout

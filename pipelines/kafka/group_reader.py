@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from features.online import StoreError
+from pipelines import metrics
 from pipelines.kafka.connect import KafkaFailureError
 from pipelines.kafka.liveness import BEAT_S, Liveness
 from pipelines.kafka.reader import RoundReader
@@ -46,7 +47,12 @@ class GroupReader:
             if due := self.settled.due():
                 self._book.write(POSITIONS, due)  # first: a group's position alone says nothing of the store
                 self.reader.commit(due)
-            self._liveness.beat(self.reader.positions(), self.reader.end_offsets())
+            positions, ends = self.reader.positions(), self.reader.end_offsets()
+            self._liveness.beat(positions, ends)
+            for partition, offset in positions.items():
+                metrics.LAG.labels(partition.topic, str(partition.partition)).set(
+                    max(0, ends.get(partition, offset) - offset)
+                )
             self._liveness.silent(self.reader.partitions())
         except (StoreError, KafkaFailureError) as error:
             _LOG.warning("kafka: positions were not noted (%s); again in %g s", error, BEAT_S)

@@ -12,6 +12,7 @@ import json
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -22,6 +23,8 @@ from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.utils.timestamp import Duration
 
 from features.online import SourcePosition
+from pipelines import metrics
+from pipelines.job_metrics import tell
 from pipelines.kafka.group_reader import GroupReader
 from pipelines.kafka.reader import Positions, RoundReader
 from pipelines.kafka.settled import PositionBook, Settled
@@ -217,6 +220,7 @@ class ReadGroupFn(beam.DoFn):
             if whole:
                 finalizer.register(held.settled.finalizer(held.reader.positions()))
                 held.look_after()
+                tell()
         except BaseException:  # also when the runner drops the generator: its position is unknown
             if held is not None:
                 held.reader.close()
@@ -248,7 +252,10 @@ class ReadGroupFn(beam.DoFn):
         until_s, count = self._clock() + self._hold_s, 0
         while self._clock() < until_s and count < MAX_RECORDS:
             left_ms = max(1, int((until_s - self._clock()) * 1000))
-            for record in reader.poll(MAX_RECORDS - count, MAX_BYTES, left_ms):
+            polled = reader.poll(MAX_RECORDS - count, MAX_BYTES, left_ms)
+            for topic, number in Counter(record.topic for record in polled).items():
+                metrics.RECORDS.labels(topic=topic).inc(number)
+            for record in polled:
                 partition = SourcePosition(record.topic_id, record.topic, record.partition)
                 if not tracker.try_claim((partition, record.offset + 1)):
                     return False  # the next call seeks back to what is left

@@ -1,25 +1,54 @@
-"""A short life of a job on a real Flink: start, mixed content, a killed worker, savepoint; all arrives."""
+"""A short life of a job on a real Flink: start, mixed content, a killed worker, savepoint; all arrives.
+
+Its figures are scraped on the way.
+"""
 
 from __future__ import annotations
 
 import json
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from pipelines.flink_rest import FlinkRest
 from tests.flink_cluster import FlinkJobs, bytes_under, running_flink
 from tests.job import Job, make_job, real_events, wait_until
 from tests.kafka_server import SASL_PASSWORD, SASL_USER, KafkaServer
+from tests.ports import free_ports
 from tests.redis_server import RedisServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.data, pytest.mark.timeout(400)]
 
 FEW_SECONDS = 8
+FIRST = 600
+"""Messages that are sent before the worker is killed."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What ``--metrics-port`` serves, as it was scraped last."""
+
+    port: int
+    told: dict[str, float] = field(default_factory=dict)
+
+    def scrape(self) -> Figures:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
+            families = list(text_string_to_metric_families(answer.read().decode()))
+        self.told.clear()
+        for sample in (sample for family in families for sample in family.samples):
+            self.told[sample.name] = self.told.get(sample.name, 0.0) + sample.value
+        return self
+
+    def accounted(self) -> float:
+        """Records that became an event with an outcome, or a reject."""
+        return self.told["portrait_events_total"] + self.told["portrait_rejects_total"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +58,7 @@ class Ended:
     jobs: FlinkJobs
     listed: dict[str, Any]
     groups_by_subtask: list[int]
+    figures: Figures
     stopped: str
 
     @property
@@ -59,21 +89,25 @@ def ended(
         **{"endless.history_s": FEW_SECONDS},
     )
     events = real_events(95)
-    with ThreadPoolExecutor(1) as aside, running_flink(folder / "cluster", task_managers=1) as cluster:
-        produced = aside.submit(job.produce, events.slice(0, 600))
+    figures = Figures(*free_ports(1))
+    with ExitStack() as stack:
+        aside = stack.enter_context(ThreadPoolExecutor(1))
+        cluster = stack.enter_context(running_flink(folder / "cluster", task_managers=1))
+        produced = aside.submit(job.produce, events.slice(0, FIRST))
         jobs = FlinkJobs(cluster, job)
-        jid = jobs.start()
+        jid = stack.enter_context(jobs.attached("--metrics-port", str(figures.port)))
         produced.result()
         wait_until(lambda: jobs.applied() > 300, 60, "the first events", every_s=0.5)
         rest = FlinkRest(cluster.rest)  # asked before the kill: Flink counts anew after a restart
         wait_until(lambda: sum(rest.readers(jid)) >= 2, 60, "Flink to count its readers", every_s=0.5)
         readers = rest.readers(jid)
-        produced, before = aside.submit(job.produce, events.slice(600)), jobs.applied()
+        wait_until(lambda: figures.scrape().accounted() >= FIRST, 60, "the workers' figures", every_s=0.5)
+        produced, before = aside.submit(job.produce, events.slice(FIRST)), jobs.applied()
         wait_until(lambda: jobs.applied() > before, 60, "the next events", every_s=0.5)
         jobs.kill_a_worker()
         produced.result()
         jobs.settle(90)
-        return Ended(jobs, jobs.listed(), readers, jobs.stop("--savepoint"))
+        return Ended(jobs, jobs.listed(), readers, figures, jobs.stop("--savepoint"))
 
 
 def test_a_killed_worker_loses_and_doubles_nothing(ended: Ended) -> None:
@@ -81,6 +115,17 @@ def test_a_killed_worker_loses_and_doubles_nothing(ended: Ended) -> None:
     assert found.clean, found.notes[:10]
     assert found.sent > 2000
     assert found.applied + found.rejected == found.identities
+
+
+def test_the_figures_of_all_workers_are_served_in_one_place(ended: Ended) -> None:
+    told = ended.figures.told
+    assert told["portrait_records_total"] == ended.figures.accounted() == FIRST
+    assert told["portrait_freshness_seconds_count"] > 0
+    assert told["portrait_batch_items_sum"] > 0
+    assert told["portrait_profiles_written_total"] > 0
+    assert told["portrait_lag_records"] == 0
+    assert told["portrait_partitions_silent"] == 0
+    assert "portrait_conflicts_total" in told
 
 
 def test_parquet_comes_in_few_whole_files(ended: Ended) -> None:
