@@ -21,6 +21,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
+from features.online import SourcePosition
 from pipelines import metrics
 from pipelines.flink_rest import FlinkError, FlinkRest
 
@@ -57,11 +58,18 @@ class Teller:
                 if grown := _to_int(series, value) - self._told.get(series, 0):
                     Metrics.counter(NAMESPACE, to_name(series)).inc(grown)
                     self._told[series] = _to_int(series, value)
-        for series, value in _samples([metrics.LAG]):  # each partition has one reader, so they add up too
-            Metrics.gauge(NAMESPACE, to_name(series)).set(int(value))
 
 
 tell: Final = Teller().tell
+
+
+def tell_lag(lag: Mapping[SourcePosition, int]) -> None:
+    """Records not yet read of a reader's own partitions. To be told by their reader alone: the runner adds up
+    what its subtasks tell, and several of them may share a process."""
+    for position, records in lag.items():
+        labels = {"topic": position.topic, "partition": str(position.partition)}
+        metrics.LAG.labels(**labels).set(records)
+        Metrics.gauge(NAMESPACE, to_name(("portrait_lag_records", frozenset(labels.items())))).set(records)
 
 
 class JobFigures(Collector):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from features.online import StoreError
-from pipelines import metrics
+from pipelines.job_metrics import tell_lag
 from pipelines.kafka.connect import KafkaFailureError
 from pipelines.kafka.liveness import BEAT_S, Liveness
 from pipelines.kafka.reader import RoundReader
@@ -49,10 +49,7 @@ class GroupReader:
                 self.reader.commit(due)
             positions, ends = self.reader.positions(), self.reader.end_offsets()
             self._liveness.beat(positions, ends)
-            for partition, offset in positions.items():
-                metrics.LAG.labels(partition.topic, str(partition.partition)).set(
-                    max(0, ends.get(partition, offset) - offset)
-                )
+            tell_lag({p: max(0, ends.get(p, offset) - offset) for p, offset in positions.items()})
             self._liveness.silent(self.reader.partitions())
         except (StoreError, KafkaFailureError) as error:
             _LOG.warning("kafka: positions were not noted (%s); again in %g s", error, BEAT_S)

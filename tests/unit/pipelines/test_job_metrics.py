@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
+from features.online import SourcePosition
 from pipelines import metrics
 from pipelines.flink_rest import MAX_QUERY, FlinkError, FlinkRest
-from pipelines.job_metrics import JobFigures, Teller, from_name, to_name
+from pipelines.job_metrics import JobFigures, Teller, from_name, tell_lag, to_name
 
 SOURCE = "[17]{ReadEvents__ParseEvents__Shar"
 FOLD = "ShardByUser/GroupByShard -> [5]{FoldProfiles"
@@ -126,8 +127,8 @@ def _tell(_element: int) -> None:
 def told_in_a_job() -> dict[str, int]:
     pipeline = beam.Pipeline(options=PipelineOptions([], direct_running_mode="in_memory"))
     _ = pipeline | beam.Create([0, 1, 2], reshuffle=False) | beam.Map(_tell)
-    found = pipeline.run().metrics().query()["counters"]
-    return {counter.key.metric.name: counter.result for counter in found}
+    found = pipeline.run().metrics().query()
+    return {m.key.metric.name: m.result for kind in ("counters", "gauges") for m in found[kind]}
 
 
 def test_a_process_tells_its_runner_what_its_figures_grew_by() -> None:
@@ -139,6 +140,12 @@ def test_a_process_tells_its_runner_what_its_figures_grew_by() -> None:
     assert told["conflicts_total"] == 5
     assert told["freshness_seconds_sum"] == 250_000
     assert "freshness_seconds_bucket{le=0%2E2}" not in told
+
+
+def test_the_lag_is_told_by_the_reader_of_a_partition_alone() -> None:
+    tell_lag({SourcePosition("id", "a.b", 3): 17})  # by a reader elsewhere in this process
+    assert not [name for name in told_in_a_job() if name.startswith("lag_records")]
+    metrics.LAG.remove("a.b", "3")
 
 
 def test_steps_of_one_process_tell_at_most_once_a_second() -> None:
