@@ -23,7 +23,7 @@ from pipelines.flink_rest import FlinkRest
 from pipelines.kafka import Sender
 from pipelines.kafka.liveness import BOOK
 from pipelines.positions import StoredPositions
-from tests.faults.flink_faults import Parts, running_parts, say
+from tests.faults.flink_parts import Parts, running_parts, say
 from tests.flink_cluster import FlinkJobs
 from tests.job import Job, make_job, wait_until
 

@@ -1,123 +1,28 @@
 """Faults on a real Flink cluster, each judged by the ledger: ``python -m tests.faults.flink_faults [CASE…]``
 
 Not collected by pytest: a case takes about two minutes. Events are fed steadily while a case does its harm;
-``gap_s`` is the longest time without a newly applied event around it. Prints JSON, progress on stderr; the
-exit code is 1 where a ledger is not clean.
+``gap_s`` is the longest time without a newly applied event around it, which is how long recovery took, and
+``command_s`` what of it went into commands. ``refusals`` tries starts that must be refused. Prints JSON; a
+table in Markdown and progress go to stderr. The exit code is 1 where a ledger is not clean or a refusal is
+not as it should be.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import signal
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
-from features.online import StoreError
-from pipelines.kafka import KafkaFailureError, Sender
-from pipelines.produce import read_messages
-from tests.flink_cluster import FlinkJobs, running_flink
-from tests.job import make_job, real_events, wait_until
-from tests.kafka_server import KafkaServer, running_kafka
-from tests.redis_server import RedisServer, running_redis
-
-RATE = 20.0
-"""Events a second."""
-
-
-@dataclass
-class Parts:
-    """What a case may harm. ``redis`` changes when it is started again."""
-
-    folder: Path
-    cluster: Any
-    kafka: KafkaServer
-    redis: RedisServer
-    stack: ExitStack
-
-    def restart_redis(self) -> None:
-        self.redis.process.kill()
-        self.redis.process.wait()
-        time.sleep(3)
-        self.redis = self.stack.enter_context(
-            running_redis(self.folder / "redis", appendfsync="always", port=self.redis.port)
-        )
-
-
-@dataclass
-class Feed:
-    """Sends a project's events at a steady rate from a thread, and watches when they are applied."""
-
-    jobs: FlinkJobs
-    users: int
-    applied: list[tuple[float, int]] = field(default_factory=list)
-    _stop: threading.Event = field(default_factory=threading.Event)
-
-    def __post_init__(self) -> None:
-        self._sending = threading.Thread(target=self._send)
-
-    @contextmanager
-    def running(self) -> Iterator[Feed]:
-        watching = threading.Thread(target=self._watch)
-        self._sending.start()
-        watching.start()
-        try:
-            yield self
-        finally:
-            self._sending.join()
-            self._stop.set()
-            watching.join()
-
-    def join(self) -> None:
-        """Wait until everything is sent."""
-        self._sending.join()
-
-    def gap_s(self, since_s: float) -> float:
-        """The longest time without progress of those that end after ``since_s``."""
-        moves = [
-            at for (at, now), (_, before) in zip(self.applied[1:], self.applied, strict=False) if now > before
-        ]
-        return max((b - a for a, b in itertools.pairwise(moves) if b > since_s), default=0.0)
-
-    def _send(self) -> None:
-        job = self.jobs.job
-        file = job.folder / "events.parquet"
-        pq.write_table(real_events(self.users), file)
-        messages = list(read_messages(file, job.settings.kafka.topics))
-        for message in messages:
-            job.sent.add(message.topic, message.key, message.value, message.headers)
-        sender, began_s = Sender(job.settings.kafka), time.monotonic()
-        for i, message in enumerate(messages):
-            while True:
-                try:
-                    sender.send(message.topic, message.key, message.value, message.headers)
-                    sender.flush()
-                    break
-                except KafkaFailureError:
-                    time.sleep(0.5)
-            time.sleep(max(0.0, began_s + i / RATE - time.monotonic()))
-        sender.close()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.25):
-            try:
-                self.applied.append((time.monotonic(), self.jobs.applied()))
-            except StoreError as error:
-                say(f"  the store does not answer: {type(error).__name__}")
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+from tests.faults.flink_parts import Feed, Parts, running_parts, say
+from tests.faults.flink_refusals import refusals
+from tests.flink_cluster import FlinkJobs
+from tests.job import make_job, wait_until
 
 
 def run_case(
@@ -229,32 +134,48 @@ CASES: dict[str, Callable[[Parts, FlinkJobs], None]] = {
     "kafka": restart_kafka,
     "partitions": add_partitions,
 }
+REFUSALS = "refusals"
 
 
-@contextmanager
-def running_parts(folder: Path) -> Iterator[Parts]:
-    with ExitStack() as stack:
-        kafka = stack.enter_context(running_kafka(folder / "kafka"))
-        redis = stack.enter_context(running_redis(folder / "redis", appendfsync="always"))
-        cluster = stack.enter_context(running_flink(folder / "cluster"))
-        yield Parts(folder, cluster, kafka, redis, stack)
+def table(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """What came out, in Markdown."""
+    faults = {name: result for name, result in results.items() if "gap_s" in result}
+    lines = [
+        "| fault | recovered after s | commands took s | sent | lost | doubled | diverged | not in parquet |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    columns = ("gap_s", "command_s", "sent", "loss", "duplicates", "divergence", "not_in_parquet")
+    lines += [
+        f"| {name} | {' | '.join(str(result[column]) for column in columns)} |"
+        for name, result in faults.items()
+    ]
+    refused = results.get(REFUSALS, {}).get("refusals", {})
+    if refused:
+        lines += ["", "| refused | after s | exit code | message |", "|---|---|---|---|"]
+    lines += [
+        f"| {name} | {case['seconds']} | {case['exit_code']} | {case['message'].replace('|', '/')} |"
+        for name, case in refused.items()
+    ]
+    return "\n".join(lines)
 
 
 def main() -> int:
+    known = [*CASES, REFUSALS]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "cases", nargs="*", choices=[*CASES, []], default=[], metavar="CASE", help=", ".join(CASES)
+        "cases", nargs="*", choices=[*known, []], default=[], metavar="CASE", help=", ".join(known)
     )
-    chosen = parser.parse_args().cases or list(CASES)
+    chosen = parser.parse_args().cases or known
     results = {}
     with tempfile.TemporaryDirectory() as folder, running_parts(Path(folder)) as parts:
         for name in chosen:
             try:
-                results[name] = run_case(parts, name, CASES[name])
+                results[name] = refusals(parts) if name == REFUSALS else run_case(parts, name, CASES[name])
             except Exception as error:
                 results[name] = {"clean": False, "error": f"{type(error).__name__}: {error}"[:800]}
             say(f"{name}: {json.dumps(results[name])}")
     print(json.dumps(results, indent=1))
+    say(f"\n{table(results)}")
     return 0 if all(result["clean"] for result in results.values()) else 1
 
 

@@ -1,0 +1,56 @@
+"""The ``portrait`` command of changed code: ``python -m tests.faults.changed CHANGE ARGUMENT…``.
+
+Only the submitting side is changed, as with a job that was submitted by an older release.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+import apache_beam as beam
+
+from pipelines import flink_checks, graph
+from pipelines.cli import main
+from pipelines.fold import FoldProfiles
+from pipelines.sinks import WriteRejected
+from pipelines.versions import Versions
+
+
+class FoldShoppers(FoldProfiles):
+    """A step's new name."""
+
+
+def _renamed() -> None:
+    graph.FoldProfiles = FoldShoppers  # type: ignore[misc]
+
+
+def _added() -> None:
+    def expand(self: Any, rejected: Any) -> Any:
+        _ = rejected | "Audit" >> beam.Map(repr)
+        return WriteRejected.expand(self, rejected)
+
+    graph.WriteRejected = type("WriteRejected", (WriteRejected,), {"expand": expand})  # type: ignore[misc]
+
+
+def _of_another_beam() -> None:
+    here = Versions.here()
+    Versions.here = lambda: Versions("2.0.0", here.portrait, here.python)  # type: ignore[method-assign]
+
+
+def _of_another_machine() -> None:
+    """The cluster's folders and worker pools are out of the command's sight, as on other machines."""
+    flink_checks._LOOPBACK = frozenset()  # type: ignore[misc]
+
+
+CHANGES: Final[dict[str, Callable[[], None]]] = {
+    "renamed": _renamed,
+    "added": _added,
+    "version": _of_another_beam,
+    "remote": _of_another_machine,
+}
+
+if __name__ == "__main__":
+    CHANGES[sys.argv.pop(1)]()
+    main()
