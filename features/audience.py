@@ -6,8 +6,6 @@ from which ``incarnation`` on a user's profiles count (:data:`NEVER` for a tombs
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,9 +20,9 @@ import pyarrow.parquet as pq
 from features.audience_language import Expression
 from features.compact import first_problem
 from features.errors import PortraitError, UsageError
-from features.history_writer import sync_folder
 from features.schema import JOIN_KEY
 from features.sql import SqlError, ask
+from features.whole_file import whole_file
 
 _T = TypeVar("_T")
 NOBODY: Final[Mapping[str, int]] = MappingProxyType({})
@@ -145,23 +143,16 @@ def write_members(audience: Audience, out: Path) -> None:
     Raises UsageError for another suffix, ExportError when the disk refuses.
     """
     check_out(out)
-    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("xb") as file:
+        with whole_file(out) as file:
             if out.suffix == ".parquet":
                 pq.write_table(audience.members, file, compression="zstd")
             else:
                 file.write("".join(f"{user}\n" for user in audience.members[JOIN_KEY].to_pylist()).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(out)
-        sync_folder(out.parent)
     except OSError as error:
         raise ExportError(
             f"{out}: expected to write it, got {error.strerror}; nothing was written: name another file"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def check_out(out: Path) -> None:

@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 from features.errors import PortraitError, UsageError
 from features.history import SCHEMAS, HistoryError, Table
 from features.history_merge import Limits, merge
-from features.history_writer import sync_folder
+from features.whole_file import sync_folder
 
 GRACE_S: Final = 10.0
 """How long replaced files stay for readers that listed them."""

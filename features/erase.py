@@ -37,8 +37,9 @@ from features.erased import Erased, ended
 from features.errors import PortraitError
 from features.history import SCHEMAS, HistoryError, Table
 from features.history_merge import ROW_GROUP, rewrite
-from features.history_writer import remove_leftovers, sync_folder
+from features.history_writer import remove_leftovers
 from features.schema import JOIN_KEY
+from features.whole_file import sync_folder
 
 
 class EraseError(PortraitError):

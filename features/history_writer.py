@@ -7,7 +7,6 @@ ever sees half of one.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import uuid
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.history import PARQUET, SCHEMAS, HistoryError, Table
+from features.whole_file import sync_folder, whole_file
 
 LEFTOVER_AGE_S: Final = 3_600.0
 """A temporary file untouched for so long belongs to a process that was killed."""
@@ -33,18 +33,10 @@ def write_table(directory: Path, table: Table, batches: Iterable[pa.RecordBatch]
     folder = directory / table / f"dt={now.astimezone(UTC):%Y-%m-%d}"
     new_folder = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"part-{uuid.uuid4().hex}"
-    temporary = folder / f".{name}.tmp"
-    try:
-        with temporary.open("xb") as file:
-            pq.write_table(_as_table(table, batches), file, **PARQUET[table])
-            file.flush()
-            os.fsync(file.fileno())
-        final = temporary.replace(folder / f"{name}.parquet")
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    for parent in (folder, folder.parent, directory, directory.parent) if new_folder else (folder,):
+    final = folder / f"part-{uuid.uuid4().hex}.parquet"
+    with whole_file(final) as file:
+        pq.write_table(_as_table(table, batches), file, **PARQUET[table])
+    for parent in (folder.parent, directory, directory.parent) if new_folder else ():
         sync_folder(parent)
     return final
 
@@ -54,15 +46,6 @@ def _as_table(table: Table, batches: Iterable[pa.RecordBatch]) -> pa.Table:
         return pa.Table.from_batches(batches, SCHEMAS[table])
     except pa.ArrowInvalid as error:
         raise HistoryError(f"{table}: expected batches of its schema, got others; {error}") from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames and removals in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def remove_leftovers(directory: Path, now_s: float) -> list[Path]:

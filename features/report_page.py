@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -12,11 +10,11 @@ from typing import Any, Final
 import jinja2
 
 from features.errors import PortraitError
-from features.history_writer import sync_folder
 from features.report import Report
 from features.report_drift import PAIRS
 from features.report_groups import Tag
 from features.report_plots import SERIES, bars_over_time, lines_over_time, scatter
+from features.whole_file import whole_file
 
 TEMPLATE: Final = Path(__file__).with_name("report.html")
 CONTENT: Final = {"text": "reviews", "image": "photos", "voice": "voice clips", "fused": "all, fused"}
@@ -49,18 +47,11 @@ def page(report: Report) -> str:
 def write_page(report: Report, file: Path) -> None:
     """Write the page: the whole of it, or what was there before. Raises ReportError."""
     text = page(report)
-    temporary = file.with_name(f".{file.name}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(file)
-        sync_folder(file.parent)
+        with whole_file(file) as out:
+            out.write(text.encode())
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise ReportError(
             f"{file}: expected a file that can be written, got {error.strerror}; name another with --out"
         ) from error

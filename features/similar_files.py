@@ -23,8 +23,8 @@ from usearch.index import Index
 from xxhash import xxh3_64_intdigest
 
 from features.errors import PortraitError
-from features.history_writer import sync_folder
 from features.schema import EMBEDDING_DIM
+from features.whole_file import sync_folder, whole_file
 
 FORMAT: Final = 1
 CONNECTIVITY: Final = 16
@@ -203,18 +203,9 @@ def write(folder: Path, held: Generation) -> Generation:
 
 
 def point_to(folder: Path, meta: Meta) -> None:
-    """Make ``meta``, whose files are there, the current one. Raises SimilarError when the disk refuses.
-
-    Lost in a power cut, it is as if it had not been called.
-    """
-    pointer = folder / f".{_CURRENT}.{uuid.uuid4().hex}.tmp"
-    try:
-        with _refusals(folder):
-            pointer.write_text(json.dumps(asdict(meta)), encoding="utf-8")
-            _sync(pointer)
-            pointer.replace(folder / _CURRENT)
-    finally:
-        pointer.unlink(missing_ok=True)
+    """Make ``meta``, whose files are there, the current one. Raises SimilarError when the disk refuses."""
+    with _refusals(folder), whole_file(folder / _CURRENT) as pointer:
+        pointer.write(json.dumps(asdict(meta)).encode())
 
 
 @contextmanager

@@ -26,10 +26,10 @@ from typing import Any, Final
 import yaml
 
 from features.errors import PortraitError, UsageError
-from features.history_writer import sync_folder
 from features.online import SourcePosition
 from features.online.open import CONFIG_FILE, open_store
 from features.repo.apply import write_repo
+from features.whole_file import whole_file
 from pipelines.compare import Ledger, compare
 from pipelines.kafka import KafkaUnavailableError
 from pipelines.produce import read_messages
@@ -250,14 +250,8 @@ def _check(text: str, base: Path, overrides: Sequence[str], fresh: Settings) -> 
 
 
 def _replace(file: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    with temporary.open("x", encoding="utf-8") as opened:
-        opened.write(text)
-        opened.flush()
-        os.fsync(opened.fileno())
-    temporary.replace(file)
-    sync_folder(file.parent)
+    with whole_file(file) as opened:
+        opened.write(text.encode())
 
 
 def refuse_unclean(done: Backfilled, accept_missing: bool) -> None:

@@ -13,6 +13,7 @@ from rich.progress import Progress
 
 from features.errors import UsageError
 from features.schema import Modality
+from features.whole_file import whole_file
 from models.encoder import Encoded, Encoder, TextContent
 from pipelines.encode import Failure, decode, encode_halving
 from pipelines.records import Reason
@@ -40,13 +41,13 @@ def encode_file(
         if name not in file.schema_arrow.names:
             raise UsageError(f"{source}: expected a column {name!r}, got {file.schema_arrow.names}")
     rows = failed = 0
-    temporary = out.with_name(f".{out.name}.tmp")
     out.parent.mkdir(parents=True, exist_ok=True)
     heads = sorted(encoder.encode([]).heads)
     schema = _schema(file.schema_arrow.field(id_column), heads)
     with (
         Progress(transient=True, console=Console(stderr=True)) as progress,
-        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+        whole_file(out) as written,
+        pq.ParquetWriter(written, schema, compression="zstd") as writer,
     ):
         task = progress.add_task(f"encoding {modality}", total=file.metadata.num_rows)
         for batch in file.iter_batches(_ROWS_AT_ONCE, columns=list({column, id_column})):
@@ -59,7 +60,6 @@ def encode_file(
             arrays = [ids, *(pa.array(columns[f.name], f.type) for f in list(schema)[1:])]
             writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
             progress.advance(task, len(encoded))
-    temporary.replace(out)
     return rows, failed
 
 
