@@ -50,9 +50,9 @@ def erased_users(store: ProfileStore) -> Iterator[Erased]:
         yield read_erased(user_id, record)
 
 
-def tombstones(store: ProfileStore) -> dict[str, datetime]:
-    """Users who are erased now → when at the latest: what an index or an export must not hold."""
-    return {user.user_id: user.at for user in erased_users(store) if not user.readmitted}
+def tombstones(store: ProfileStore) -> set[str]:
+    """Users who are erased now: what an index or an export must not hold."""
+    return {user.user_id for user in erased_users(store) if not user.readmitted}
 
 
 def read_erased(user_id: str, record: bytes) -> Erased:

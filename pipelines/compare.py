@@ -54,7 +54,7 @@ def compare(live: ProfileStore, live_dir: Path, fresh: ProfileStore, settings: S
     Raises HistoryError for files that are not of the tables, StoreError.
     """
     erased = {user.user_id for store in (live, fresh) for user in erased_users(store)}
-    ledger = Ledger(not_erased=len(set(tombstones(live)) - set(tombstones(fresh))))
+    ledger = Ledger(not_erased=len(tombstones(live) - tombstones(fresh)))
     with duckdb.connect(config={"threads": 2}) as db:
         _load(db, "live", live_dir, live, erased)
         _load(db, "fresh", settings.history.dir, fresh, erased)
