@@ -6,7 +6,8 @@ store imports what an erase leaves behind (:func:`marks`) before any event.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -15,10 +16,21 @@ from typing import Final
 import numpy as np
 
 from features.online import ProfileStore
-from features.record import Spaces, States, name_spaces, own_spaces, stacked, starts_of, unpack
+from features.record import (
+    RecordError,
+    Spaces,
+    States,
+    name_spaces,
+    own_spaces,
+    read_mark,
+    stacked,
+    starts_of,
+    unpack,
+)
 from features.schema import Kind
 from features.sums import CONTENT_FIELDS, wipe
 
+_USERS_AT_ONCE: Final = 500
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Source = tuple[int, int]
@@ -53,6 +65,22 @@ def erased_users(store: ProfileStore) -> Iterator[Erased]:
 def tombstones(store: ProfileStore) -> set[str]:
     """Users who are erased now: what an index or an export must not hold."""
     return {user.user_id for user in erased_users(store) if not user.readmitted}
+
+
+def erased_among(store: ProfileStore, user_ids: Sequence[str]) -> dict[str, Erased]:
+    """Those of the users who are erased now. One whose state is damaged is not: nothing says so.
+
+    Raises StoreError, LayoutError.
+    """
+    found: dict[str, Erased] = {}
+    for start in range(0, len(user_ids), _USERS_AT_ONCE):
+        some = user_ids[start : start + _USERS_AT_ONCE]
+        for user, held in zip(some, store.read_views(some), strict=True):
+            if held.values is None and held.record is not None:
+                with suppress(RecordError):
+                    if read_mark(held.record)[0]:
+                        found[user] = read_erased(user, held.record)
+    return found
 
 
 def read_erased(user_id: str, record: bytes) -> Erased:

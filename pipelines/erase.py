@@ -3,8 +3,8 @@
 The online store's tombstone is the erase: the run writes it when it reads the control event, and from then
 on nothing of the user is served or folded. What was written before follows here, each step repeatable:
 rows of both parquet tables, the index of similar users, dead letters; the run itself sends the changelog's
-deletion record. Nothing is kept about a job: where it stands is read from the stores, so a killed one is
-simply run again.
+deletion record, and keeps no dead letter of an erased user. Nothing is kept about a job: where it stands is
+read from the stores, so a killed one is simply run again.
 
 A run may still hold rows of the user that it folded before the erase. They are in parquet once its mirrored
 positions have passed the control event (or ten minutes later, where nobody mirrors positions): only then can
@@ -23,11 +23,10 @@ from typing import Final, Literal
 
 from features.compact import GRACE_S, CompactError
 from features.erase import TableErased, remove_users, rows_left
-from features.erased import Erased, erased_users, read_erased
+from features.erased import Erased, erased_among, erased_users
 from features.errors import PortraitError, UsageError
 from features.history import SIMILAR
 from features.online import ProfileStore
-from features.record import read_mark
 from pipelines.envelope import user_id
 from pipelines.erase_letters import letters_left, remove_letters
 from pipelines.events import topic_key
@@ -40,7 +39,6 @@ from pipelines.worker import worker
 SETTLED_S: Final = 600.0
 """After so long no run holds rows from before an erase in memory."""
 _LOOK_EVERY_S: Final = 0.5
-_AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True)
@@ -169,13 +167,7 @@ class _Job:
 
     def erased(self, users: Sequence[str]) -> dict[str, Erased]:
         """Those of the users whom the store holds as tombstones now."""
-        found: dict[str, Erased] = {}
-        for start in range(0, len(users), _AT_ONCE):
-            some = users[start : start + _AT_ONCE]
-            for user, held in zip(some, self._store.read_views(some), strict=True):
-                if held.values is None and held.record is not None and read_mark(held.record)[0]:
-                    found[user] = read_erased(user, held.record)
-        return found
+        return erased_among(self._store, users)
 
     def everybody(self) -> dict[str, Erased]:
         """All whom the store knows as erased, now or once."""
@@ -207,7 +199,7 @@ class _Job:
             [
                 self._similar(erased, users),
                 self._changelog(flushed, users),
-                self._letters(erased, users),
+                self._letters(erased, flushed, users),
             ],
         )
         done = []
@@ -273,13 +265,14 @@ class _Job:
         note = "" if flushed == users else "the run sends a deletion record with each tombstone"
         return StoreStatus("changelog", "done" if flushed == users else "pending", flushed, note=note)
 
-    def _letters(self, erased: dict[str, Erased], users: int) -> StoreStatus:
+    def _letters(self, erased: dict[str, Erased], flushed: int, users: int) -> StoreStatus:
+        """Done once no run is among records that it read before the erase: later ones leave no letter."""
         gone = [user for user, mark in erased.items() if not mark.readmitted]
         try:
             removed = remove_letters(self._settings, gone) if gone else None
         except KafkaFailureError as error:
             return StoreStatus("dead letters", note=str(error))
-        state: State = "done" if len(erased) == users else "pending"
+        state: State = "done" if flushed == users else "pending"
         return StoreStatus(
-            "dead letters", state, len(erased), self._count("letters", removed.letters if removed else 0)
+            "dead letters", state, flushed, self._count("letters", removed.letters if removed else 0)
         )

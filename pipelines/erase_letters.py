@@ -12,25 +12,24 @@ run does it again: a letter may be there twice, known by its ``portrait-error-to
 ``portrait-error-replayed``, and its position moves past what is deleted. A replay that runs at that very
 moment may end with an offset gap; run it again.
 
-A letter is a user's if its key, its subject or (on mapped topics) the path of the user says so; what has
-neither, or cannot be parsed, is nobody's.
+Whose a letter is, ``pipelines.named_users`` says.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 from features.online import SourcePosition
-from pipelines.kafka import RoundReader, Sender, original
+from pipelines.kafka import RoundReader, Sender
 from pipelines.kafka.connect import existing_topics
 from pipelines.kafka.dead_letter import REPLAYED
 from pipelines.kafka.trim import delete_before
+from pipelines.named_users import users_of_letter
 from pipelines.records import Record
 from pipelines.run import source_topics
-from pipelines.settings import Settings, TopicMapping
+from pipelines.settings import Settings
 
 _POLL_MS: Final = 200
 
@@ -51,7 +50,7 @@ def letters_left(settings: Settings, users: Collection[str]) -> Letters:
     """What the dead-letter topics hold of these users; changes nothing. Raises KafkaFailureError."""
     found, wanted = Letters(), frozenset(users)
     for record in _read(settings, None):
-        if own := users_of(record, settings.mapping) & wanted:
+        if own := users_of_letter(record, settings.mapping) & wanted:
             found.letters += 1
             found.users |= own
             position = SourcePosition(record.topic_id, record.topic, record.partition)
@@ -68,7 +67,7 @@ def remove_letters(settings: Settings, users: Collection[str]) -> Letters:
     sender = Sender(settings.kafka)
     try:
         for record in _read(settings, found.cuts):
-            if users_of(record, settings.mapping) & wanted:
+            if users_of_letter(record, settings.mapping) & wanted:
                 continue
             position = SourcePosition(record.topic_id, record.topic, record.partition)
             headers = record.headers
@@ -84,39 +83,6 @@ def remove_letters(settings: Settings, users: Collection[str]) -> Letters:
     _move_replay(settings, {p: found.cuts[p] for p, offset in passed.items() if offset < found.cuts[p]})
     delete_before(settings.kafka, found.cuts)
     return found
-
-
-def users_of(letter: Record, mapping: Mapping[str, TopicMapping]) -> set[str]:
-    """Every user that a dead letter names: its key, its subject, and where a mapping finds the user."""
-    try:
-        topic = original(letter).topic
-    except ValueError:  # not one of ours; its key still tells
-        topic = ""
-    headers = dict(letter.headers)
-    named = [_text(letter.key), _text(headers.get("ce_subject"))]
-    if (_text(headers.get("content-type")) or "").startswith("application/cloudevents"):
-        named.append(_at(letter.value, "subject"))
-    elif topic in mapping:
-        named.append(_at(letter.value, mapping[topic].user))
-    return {user for user in named if user}
-
-
-def _text(raw: bytes | None) -> str | None:
-    try:
-        return None if raw is None else raw.decode()
-    except UnicodeDecodeError:
-        return None
-
-
-def _at(value: bytes | None, path: str) -> str | None:
-    """What lies at a dotted path of JSON, as text; None where there is nothing, or no JSON."""
-    try:
-        inner: Any = json.loads(value or b"")
-    except (ValueError, RecursionError):
-        return None
-    for name in path.split("."):
-        inner = inner.get(name) if isinstance(inner, dict) else None
-    return str(inner) if isinstance(inner, str | int) else None
 
 
 def _read(settings: Settings, ends: Mapping[SourcePosition, int] | None) -> Iterator[Record]:

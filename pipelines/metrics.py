@@ -12,6 +12,9 @@ from pipelines.records import Reason
 RECORDS: Final = Counter("portrait_records", "records read", ["topic"])
 EVENTS: Final = Counter("portrait_events", "events by what the fold did with them", ["outcome"])
 REJECTS: Final = Counter("portrait_rejects", "records rejected", ["reason"])
+REJECTS_OF_ERASED: Final = Counter(
+    "portrait_rejects_of_erased", "rejected records of erased users, which are kept nowhere"
+)
 PROFILES: Final = Counter("portrait_profiles_written", "profiles stored by compare-and-set")
 CONFLICTS: Final = Counter("portrait_conflicts", "users whose compare-and-set was repeated")
 WINDOW_ENTRIES_CUT: Final = Counter(

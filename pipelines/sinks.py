@@ -20,14 +20,17 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.pvalue import PCollection
 
+from features.erased import erased_among
 from features.history import SCHEMAS, Table
 from features.history_writer import HistoryWriter, remove_leftovers, write_table
 from features.schema import JOIN_KEY, PROFILE_FIELDS
 from pipelines import metrics
 from pipelines.kafka import Sender, dead_letter
+from pipelines.named_users import named_users
 from pipelines.panes import history_panes
 from pipelines.records import Rejected
 from pipelines.settings import Endless, Settings, SettingsError
+from pipelines.worker import worker
 
 _lock = threading.Lock()
 _writers: dict[str, HistoryWriter] = {}
@@ -131,7 +134,11 @@ def _parts(packed: Iterable[bytes], schema: pa.Schema, most_bytes: int) -> Itera
 
 
 class WriteRejected(beam.PTransform[Any, Any]):
-    """``Rejected`` → its dead-letter topic, byte for byte, counted by reason."""
+    """``Rejected`` → its dead-letter topic, byte for byte, counted by reason.
+
+    What names an erased user is counted only: a producer that goes on sending leaves nothing of her. The
+    store is asked once for many rejects, so good records pay nothing for it. Raises StoreError.
+    """
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -178,10 +185,37 @@ class _SendingFn(beam.DoFn):
             sender(self._settings).flush()
 
 
+_REJECTS_AT_ONCE: Final = 500
+_REJECTS_AT_ONCE_BYTES: Final = 16 << 20
+
+
 class _DeadLetterFn(_SendingFn):
+    def start_bundle(self) -> None:
+        super().start_bundle()
+        self._waiting: list[Rejected] = []
+        self._waiting_bytes = 0
+
     def process(self, rejected: Rejected) -> None:
-        self._send(*dead_letter(rejected, self._settings.outputs.dead_letter_suffix))
-        metrics.REJECTS.labels(reason=rejected.reason).inc()
+        self._waiting.append(rejected)
+        self._waiting_bytes += len(rejected.record.value or b"")
+        if len(self._waiting) >= _REJECTS_AT_ONCE or self._waiting_bytes >= _REJECTS_AT_ONCE_BYTES:
+            self._send_waiting()
+
+    def finish_bundle(self) -> None:
+        self._send_waiting()
+        super().finish_bundle()
+
+    def _send_waiting(self) -> None:
+        named = [named_users(rejected.record, self._settings.mapping) for rejected in self._waiting]
+        users = sorted(set[str]().union(*named))
+        erased = erased_among(worker(self._settings).store, users) if users else {}
+        for rejected, own in zip(self._waiting, named, strict=True):
+            metrics.REJECTS.labels(reason=rejected.reason).inc()
+            if own & erased.keys():
+                metrics.REJECTS_OF_ERASED.inc()
+            else:
+                self._send(*dead_letter(rejected, self._settings.outputs.dead_letter_suffix))
+        self._waiting, self._waiting_bytes = [], 0
 
 
 class _ChangelogFn(_SendingFn):

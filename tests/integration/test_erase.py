@@ -23,8 +23,10 @@ from pipelines.backfill import Backfilled, backfill, refuse_unclean, switch
 from pipelines.check import check, write_metrics
 from pipelines.demo_data import EVENT_FILE
 from pipelines.erase import Clock, erase_users, readmit_users
+from pipelines.kafka import Sender, dead_letter
 from pipelines.produce import produce_file
 from pipelines.rebuild import rebuild
+from pipelines.records import Reason, Rejected
 from pipelines.replay import replay_dead_letters
 from pipelines.run import LocalRun
 from pipelines.settings import Settings, SettingsError, load_settings
@@ -32,6 +34,7 @@ from pipelines.settings_file import set_values
 from pipelines.worker import worker
 from tests.job import Job, make_job
 from tests.kafka_server import KafkaServer
+from tests.messages import binary
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -124,8 +127,9 @@ def test_the_user_stays_absent_when_every_source_is_read_again(job: Job) -> None
     assert replay_dead_letters(job.settings).sent.total() == len(OTHERS)
     _run(job)
     assert _status(job, GONE) == "erased"
+    assert {key for key, _, _ in _letters(job)} == {user.encode() for user in OTHERS}
     receipt = erase_users(job.settings, [GONE], grace_s=0.0)
-    assert {s.store: s.removed for s in receipt.stores if s.removed} == {"dead letters": 2}
+    assert {s.store: s.removed for s in receipt.stores if s.removed} == {}
     assert check(job.settings, None).ok
 
 
@@ -196,8 +200,11 @@ def test_a_switch_that_flags_would_undo_is_refused(job: Job) -> None:
 
 
 def test_a_readmission_waits_for_the_erase_and_starts_from_nothing(job: Job) -> None:
-    _send(job, _events([GONE], start=110))
-    _run(job)  # of her, a letter is left
+    record = binary(value=b"{", key=GONE.encode(), ce_subject=GONE)
+    record = record._replace(topic=job.settings.kafka.topics.reviews)
+    sender = Sender(job.settings.kafka)  # of her, a letter is left
+    sender.send(*dead_letter(Rejected(record, Reason.BAD_JSON, "ParseEvents", "", "expected JSON")))
+    sender.close()
     with pytest.raises(PortraitError, match="expected users whose erase is done"):
         readmit_users(job.settings, [GONE])
     receipt = erase_users(job.settings, [GONE], wait_s=60, grace_s=0.0, clock=Clock())

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.erase_letters import letters_left, remove_letters, users_of
+from pipelines.erase_letters import letters_left, remove_letters
 from pipelines.kafka import KafkaFailureError, Sender, dead_letter, original
 from pipelines.kafka.dead_letter import REPLAYED
+from pipelines.named_users import users_of_letter
 from pipelines.records import Reason, Record, Rejected
 from pipelines.replay import replay_dead_letters
 from pipelines.settings import TopicMapping
@@ -111,11 +112,11 @@ def test_a_letter_is_known_by_key_subject_structured_subject_or_mapping(job: Job
 
     mapping = {"shop": TopicMapping("portrait.review.v1", "customer.id", "body")}
     mapped = Record("shop", "", 0, 0, 0, None, json.dumps({"customer": {"id": 7}}).encode(), ())
-    assert users_of(letter(binary(key=b"x")), {}) == {"ann", "x"}
-    assert users_of(letter(structured(key=None, subject="bob")), {}) == {"bob"}
-    assert users_of(letter(mapped), mapping) == {"7"}
-    assert users_of(letter(mapped._replace(value=b"{")), mapping) == set()
-    assert users_of(mapped._replace(key=b"\xff"), mapping) == set()
+    assert users_of_letter(letter(binary(key=b"x")), {}) == {"ann", "x"}
+    assert users_of_letter(letter(structured(key=None, subject="bob")), {}) == {"bob"}
+    assert users_of_letter(letter(mapped), mapping) == {"7"}
+    assert users_of_letter(letter(mapped._replace(value=b"{")), mapping) == set()
+    assert users_of_letter(mapped._replace(key=b"\xff"), mapping) == set()
 
 
 def test_a_job_without_dead_letter_topics_has_no_letters(tmp_path: Path, kafka_server: KafkaServer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,10 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from features.history import EVENTS_SCHEMA, PROFILES_SCHEMA, HistoryError
-from features.schema import EMBEDDING_DIM
+from features.online import ProfileWrite, StoreError
+from features.repo.apply import write_repo
+from features.schema import EMBEDDING_DIM, Kind
+from features.state import pack
 from pipelines import metrics, sinks
 from pipelines.records import Reason, Record, Rejected
 from pipelines.settings import History, Outputs, Settings, SettingsError
@@ -31,6 +35,8 @@ from pipelines.sinks import (
     history_writer,
     sender,
 )
+from pipelines.worker import worker
+from tests.unit.features.builders import CONTROLS, At, folded, nobody
 
 TIME = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
 PROFILE = {
@@ -67,7 +73,12 @@ class RecordingSender:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(history=History(dir=tmp_path), outputs=Outputs(changelog="changes"))
+    write_repo(tmp_path / "feature_repo", history_dir=tmp_path)
+    return Settings(
+        history=History(dir=tmp_path),
+        outputs=Outputs(changelog="changes"),
+        feature_repo=tmp_path / "feature_repo",
+    )
 
 
 @pytest.fixture
@@ -145,9 +156,72 @@ def test_a_dead_letter_is_the_record_byte_for_byte_and_counted(
     assert counter._value.get() == before + 1
 
 
-def test_the_dead_letter_suffix_is_a_setting(brokers: RecordingSender, tmp_path: Path) -> None:
-    run([REJECTED], WriteRejected(Settings(outputs=Outputs(dead_letter_suffix=".bad"))))
+def test_the_dead_letter_suffix_is_a_setting(brokers: RecordingSender, settings: Settings) -> None:
+    run([REJECTED], WriteRejected(replace(settings, outputs=Outputs(dead_letter_suffix=".bad"))))
     assert brokers.sent[0][0] == "images.bad"
+
+
+def _erase(settings: Settings, user: str, cut: int | None = None) -> None:
+    """Write a tombstone, or so many bytes of one."""
+    (record,) = pack(folded(nobody(1), [At(0, CONTROLS, 2, 3, 900, Kind.ERASE)]))
+    write = ProfileWrite(user, 0, 1, record[:cut], None, 0, 1)
+    assert worker(settings).store.compare_and_set([write]) == [True]
+
+
+def _rejects(*keys: bytes | None) -> list[Rejected]:
+    return [REJECTED._replace(record=RECORD._replace(key=key, offset=n)) for n, key in enumerate(keys)]
+
+
+def test_a_reject_of_an_erased_user_is_counted_and_kept_nowhere(
+    settings: Settings, brokers: RecordingSender
+) -> None:
+    _erase(settings, "ann")
+    rejects, dropped = metrics.REJECTS.labels(reason=Reason.CORRUPT_MEDIA), metrics.REJECTS_OF_ERASED
+    before = rejects._value.get(), dropped._value.get()
+    run(_rejects(b"ann", b"bob", b"ann"), WriteRejected(settings))
+    assert [key for _, key, _, _ in brokers.sent] == [b"bob"]
+    assert (rejects._value.get() - before[0], dropped._value.get() - before[1]) == (3, 2)
+
+
+def test_the_erased_are_known_by_a_subject_too(settings: Settings, brokers: RecordingSender) -> None:
+    _erase(settings, "ann")
+    record = RECORD._replace(key=b"another", headers=(("ce_subject", b"ann"),))
+    run([REJECTED._replace(record=record)], WriteRejected(settings))
+    assert brokers.sent == []
+
+
+@pytest.mark.parametrize("key", [None, b"\xff", b"", b"no user id!", b"x" * 500])
+def test_a_reject_that_names_no_user_is_kept(
+    settings: Settings, brokers: RecordingSender, key: bytes | None
+) -> None:
+    _erase(settings, "ann")
+    run(_rejects(key), WriteRejected(settings))
+    assert [sent for _, sent, _, _ in brokers.sent] == [key]
+
+
+def test_a_reject_of_a_user_whose_state_is_damaged_is_kept(
+    settings: Settings, brokers: RecordingSender
+) -> None:
+    _erase(settings, "ann", cut=-1)
+    run([REJECTED], WriteRejected(settings))
+    assert len(brokers.sent) == 1
+
+
+def test_many_rejects_are_all_sent(settings: Settings, brokers: RecordingSender) -> None:
+    run(_rejects(*(b"user-%d" % n for n in range(1_100))), WriteRejected(settings))
+    assert len({key for _, key, _, _ in brokers.sent}) == brokers.acknowledged == 1_100
+
+
+def test_a_bundle_of_rejects_fails_while_the_store_cannot_be_asked(
+    settings: Settings, brokers: RecordingSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise StoreError("store: expected an answer, got none")
+
+    monkeypatch.setattr(worker(settings).store, "read_views", away)
+    with pytest.raises(Exception, match="expected an answer"):
+        run([REJECTED], WriteRejected(settings))
+    assert brokers.sent == []
 
 
 def test_a_bundle_whose_records_are_not_acknowledged_fails(
