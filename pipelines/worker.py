@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from functools import cached_property
+from functools import cache, cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from features.online import ProfileStore
@@ -16,7 +17,7 @@ from features.record import Spaces
 from features.schema import HALF_LIVES_S, Modality
 from features.taxonomy import Taxonomy, load_taxonomy
 from models.encoder import Encoder
-from pipelines.settings import Settings
+from pipelines.settings import Models, Settings
 
 if TYPE_CHECKING:
     from models.fusion import Fusion
@@ -37,31 +38,16 @@ class Worker:
 
     @cached_property
     def taxonomy(self) -> Taxonomy:
-        return load_taxonomy(self.settings.taxonomy)
+        return _taxonomy(self.settings.taxonomy)
 
     @cached_property
     def encoders(self) -> dict[Modality, Encoder]:
         """One encoder per modality, on the device of the settings."""
-        from models.registry import load_encoders
-
-        models = self.settings.models
-        loaded = load_encoders(
-            device=models.device,
-            text=models.text,
-            image=models.image,
-            voice=models.voice,
-            words=self.taxonomy.words,
-            taxonomy=self.taxonomy,
-            threads=models.threads,
-            emotion=models.emotion,
-        )
-        return {Modality[name.upper()]: encoder for name, encoder in loaded.items()}
+        return _encoders(self.settings.models, self.settings.taxonomy)
 
     @cached_property
     def fusion(self) -> Fusion:
-        from models.fusion import load_fusion
-
-        return load_fusion(self.settings.models.fusion, self.settings.models.fusion_kind)
+        return _fusion(self.settings.models.fusion, self.settings.models.fusion_kind)
 
     @cached_property
     def spaces(self) -> SpaceNames:
@@ -81,6 +67,37 @@ class Worker:
         from features.online.open import open_store
 
         return open_store(self.settings.feature_repo)
+
+
+# Settings of two stores may name the same models (a backfill's do): they are loaded once.
+@cache
+def _taxonomy(file: Path | None) -> Taxonomy:
+    return load_taxonomy(file)
+
+
+@cache
+def _encoders(models: Models, taxonomy_file: Path | None) -> dict[Modality, Encoder]:
+    from models.registry import load_encoders
+
+    taxonomy = _taxonomy(taxonomy_file)
+    loaded = load_encoders(
+        device=models.device,
+        text=models.text,
+        image=models.image,
+        voice=models.voice,
+        words=taxonomy.words,
+        taxonomy=taxonomy,
+        threads=models.threads,
+        emotion=models.emotion,
+    )
+    return {Modality[name.upper()]: encoder for name, encoder in loaded.items()}
+
+
+@cache
+def _fusion(file: Path | None, kind: str) -> Fusion:
+    from models.fusion import load_fusion
+
+    return load_fusion(file, kind)
 
 
 _workers: dict[str, Worker] = {}
