@@ -12,6 +12,7 @@ import grpc  # type: ignore[import-untyped]
 from apache_beam.portability.api import beam_job_api_pb2
 from apache_beam.runners.portability.portable_runner import PortableRunner
 
+from features.errors import PortraitError
 from features.online import SourcePosition, StoreError
 from pipelines.endless import endless_pipeline, step_names, stored_starts
 from pipelines.flink_checks import check_cluster
@@ -31,6 +32,7 @@ OPEN_TIMEOUT_S: Final = 120.0
 WATCH_EVERY_S: Final = 5.0
 AWAY_S: Final = 60.0
 """A JobManager that does not answer for so long has to be looked after."""
+_NO_POOL: Final = "is a pool of Python workers beside every TaskManager, at --environment_config?"
 FAILED_STARTS: Final = 2
 """A job that failed so often before it read anything will not start."""
 
@@ -133,18 +135,28 @@ def _wait_until_open(settings: Settings, rest: FlinkRest, job: str, began_s: flo
         unread = [p for p in wanted if read_at_ms.get(p, 0) < began_s * 1000]
         if not unread:
             return len(wanted)
-        if len(unread) == len(wanted) and rest.failures(job) >= FAILED_STARTS:
-            failure = rest.failure(job)
+        if len(unread) == len(wanted) and (failure := _why_not_started(rest, job)):
             rest.cancel(job)
-            raise FlinkError(f"job {job}: expected it to read, got: {failure}; it is cancelled")
+            hint = _NO_POOL if "Connection refused" in failure else "correct that and start again"
+            raise FlinkError(f"job {job}: expected it to read, got: {failure}; it is cancelled: {hint}")
         if (state := rest.state(job)) in ENDED:
-            raise FlinkError(f"job {job}: expected it to read, got the state {state}: {rest.failure(job)}")
+            raise FlinkError(
+                f"job {job}: expected it to read, got the state {state}: {rest.failure(job)}; correct that "
+                "and start again"
+            )
         if time.monotonic() > deadline_s:
             raise FlinkError(
                 f"job {job}: expected all {len(wanted)} partitions to be read within {OPEN_TIMEOUT_S:g} s, "
                 f"got {len(wanted) - len(unread)}; it still runs: look at its log, or portrait stop {job}"
             )
         time.sleep(0.5)
+
+
+def _why_not_started(rest: FlinkRest, job: str) -> str | None:
+    """Why a job that has read nothing will not: a refusal of ours, or a failure that came again."""
+    failure = rest.failure(job)
+    refused = failure is not None and failure.startswith(f"{PortraitError.__module__}.PortraitError")
+    return failure if refused or rest.failures(job) >= FAILED_STARTS else None
 
 
 def partitions_of(settings: Settings) -> list[SourcePosition]:

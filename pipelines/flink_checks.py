@@ -17,10 +17,13 @@ from apache_beam.portability.api import (
     beam_job_api_pb2_grpc,
 )
 
+from features.errors import UsageError
 from pipelines.flink_options import NEEDED, check_known, value
 from pipelines.flink_rest import ENDED, FlinkError, FlinkRest
 
 CONTACT_TIMEOUT_S: Final = 5.0
+_METADATA: Final = "_metadata"
+"""The file that makes a folder a savepoint or a checkpoint."""
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -35,6 +38,8 @@ def check_cluster(rest: FlinkRest, options: PipelineOptions, beam_args: Sequence
     _check_slots(rest, int(value(options, "parallelism")))
     local = rest.hosts() <= _LOOPBACK
     _check_checkpoints(rest, local)
+    if local and (restore := value(options, "savepoint_path")):
+        _check_restore(restore)
     if value(options, "environment_type") == "EXTERNAL" and local:
         _check_pool(value(options, "environment_config"))
 
@@ -92,6 +97,16 @@ def _check_checkpoints(rest: FlinkRest, local: bool) -> None:
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise FlinkError(
             f"flink: expected a writable state.checkpoints.dir, got {where}; change its rights or the setting"
+        )
+
+
+def _check_restore(restore: str) -> None:
+    url = urlparse(restore)
+    path = Path(url.path)
+    if url.scheme in ("", "file") and not (path.name == _METADATA or (path / _METADATA).is_file()):
+        raise UsageError(
+            f"--restore: expected a savepoint or checkpoint of Flink, got {restore} without a {_METADATA}; "
+            "name its folder, or: --restore last"
         )
 
 

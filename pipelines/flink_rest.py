@@ -16,6 +16,8 @@ TIMEOUT_S: Final = 5.0
 SAVEPOINT_TIMEOUT_S: Final = 120.0
 MAX_QUERY: Final = 3_000
 """Flink takes request lines of up to 4,096 letters."""
+_OF_FLINK: Final = "org.apache.flink.util.Flink"
+"""How exceptions begin in which Flink says what it was at."""
 ENDED: Final = frozenset({"FINISHED", "FAILED", "CANCELED", "SUSPENDED"})
 
 
@@ -156,11 +158,21 @@ def _within(words: Sequence[str], length: int) -> Iterator[list[str]]:
 
 
 def root_cause(stack: str) -> str:
-    """The innermost exception of a Java stack trace (or Python's inside it), as one line."""
+    """The innermost exception of a Java stack trace (or Python's inside it), as one line.
+
+    With what Flink was at, where it says so; or the exception around it that says the same and more (an
+    address).
+    """
     lines = [line.strip() for line in stack.splitlines()]
     ours = [line for line in lines if line.startswith("features.") or "Error: " in line.partition("(")[0]]
     python = [line for line in ours if not line.startswith(("Caused by", "at ", "java.", "org."))]
     if python:
         return python[-1][:500]
     causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
-    return (causes[-1] if causes else lines[0] if lines else "no reason")[:500]
+    if not causes:
+        return (lines[0] if lines else "no reason")[:500]
+    inner = causes[-1].partition(": ")[2] or causes[-1]
+    cause = next((line for line in causes if line.partition(": ")[2].startswith(inner)), causes[-1])
+    of_flink = (line for line in causes if line.startswith(_OF_FLINK) and line != cause)
+    doing = next((line.partition(": ")[2].rstrip(".") + ": " for line in of_flink), "")
+    return (doing + cause)[:500]

@@ -1,8 +1,8 @@
 """What a real Flink cluster cannot run is refused: one clear message, soon, and an exit code.
 
 ``python -m tests.faults.flink_faults refusals``. One job over one cluster: while it runs, and after it ended
-in a savepoint with events in flight, starts that must fail are tried one after another. In the end a job of
-changed code begins without the savepoint, and the ledger of everything that was sent must be clean.
+in a savepoint with events in flight, starts that must fail are tried one after another. Then jobs of changed
+code go on in the two ways that the refusals name, and the ledger of everything that was sent must be clean.
 """
 
 from __future__ import annotations
@@ -81,11 +81,11 @@ AFTER_ITS_END: Final = {
         changed="added",
     ),
     "no such savepoint": Refusal(
-        r"expected .*savepoint", lambda parts: ("--restore", f"file://{parts.folder}/no/savepoint")
+        r"--restore: expected a savepoint", lambda parts: ("--restore", f"file://{parts.folder}/no/savepoint")
     ),
     "no worker pool": Refusal(_NO_POOL + "no answer", harmed=lambda parts: _without(parts, "workerpool")),
     "no worker pool, out of sight": Refusal(
-        r"expected it to read, got .*",
+        r"expected it to read, got: .*Connection refused.*; it is cancelled: is a pool of Python workers",
         harmed=lambda parts: _without(parts, "workerpool"),
         changed="remote",
     ),
@@ -110,7 +110,9 @@ AFTER_ITS_END: Final = {
         r"expected a writable state\.checkpoints\.dir", harmed=_file_for_checkpoints
     ),
     "unwritable checkpoints, out of sight": Refusal(
-        r"expected .*checkpoint", harmed=_file_for_checkpoints, changed="remote"
+        r"expected it to read, got .*Failed to create checkpoint storage",
+        harmed=_file_for_checkpoints,
+        changed="remote",
     ),
     "workers of another version": Refusal(
         r"worker: expected apache-beam 2\.0\.0", changed="version"
@@ -120,7 +122,7 @@ AFTER_ITS_END: Final = {
 
 
 def refusals(parts: Parts) -> dict[str, Any]:
-    """Every refusal in turn, and the ledger of what was sent meanwhile."""
+    """Every refusal in turn, then the ways out; and the ledger of all that was sent."""
     job = make_job(
         parts.folder / "refusals",
         parts.kafka,
@@ -128,16 +130,20 @@ def refusals(parts: Parts) -> dict[str, Any]:
         **{"endless.history_s": 15},
     )
     jobs, events = FlinkJobs(parts.cluster, job), real_events(40)
-    third = events.num_rows // 3
-    job.produce(events.slice(0, third))
+    part = events.num_rows // 4
+    job.produce(events.slice(0, part))
     jobs.start()
     wait_until(lambda: jobs.applied() > 50, 120, "events to be applied")
     found = {name: refused(jobs, parts, name, case) for name, case in WHILE_IT_RUNS.items()}
-    job.produce(events.slice(third, third))
+    job.produce(events.slice(part, part))
     jobs.stop("--savepoint")  # while panes are in flight
-    job.produce(events.slice(2 * third))
     found |= {name: refused(jobs, parts, name, case) for name, case in AFTER_ITS_END.items()}
-    command("added", jobs)  # the way out that the message names: without --restore
+    # The two ways out that a refusal of other steps names, each with events in flight.
+    command("renamed", jobs, "--restore", "last", "--allow_non_restored_state")
+    job.produce(events.slice(2 * part, part))
+    jobs.stop("--savepoint")
+    command("added", jobs)
+    job.produce(events.slice(3 * part))
     jobs.settle(300)
     audit = job.audit()
     jobs.stop()

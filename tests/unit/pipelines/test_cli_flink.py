@@ -7,8 +7,12 @@ from dataclasses import replace
 import pytest
 from click import UsageError
 
+from features import errors
 from features.errors import PortraitError
 from pipelines.cli_flink import refuse_others_options
+from pipelines.flink import JobPlan
+from pipelines.flink_attached import run_attached
+from pipelines.settings import Settings
 from pipelines.versions import Versions
 
 
@@ -26,6 +30,13 @@ def test_options_of_local_rounds_are_refused_elsewhere(until_caught_up: bool, wo
 def test_each_runner_takes_its_own_options() -> None:
     refuse_others_options("local", (), until_caught_up=True, workers=2)
     refuse_others_options("flink", ("--parallelism=2",), until_caught_up=False, workers=1)
+
+
+def test_figures_are_served_by_a_run_that_stays() -> None:
+    with pytest.raises(
+        errors.UsageError, match=r"--metrics-port: expected a run that stays .*, got --detach"
+    ):
+        run_attached(Settings(), JobPlan("127.0.0.1:1"), detach=True, metrics_port=1, say=print)
 
 
 def test_a_worker_of_another_version_names_both() -> None:

@@ -89,9 +89,9 @@ def pool() -> Iterator[str]:
     server.stop(0).wait()
 
 
-def check(cluster: Any, pool: str, *more: str) -> None:
+def check(cluster: Any, pool: str, *more: str, restore: str | None = None) -> None:
     args = (f"--job_endpoint={cluster.job_endpoint}", f"--environment_config={pool}", *more)
-    check_cluster(cluster.rest, job_options(Settings(), args), args)
+    check_cluster(cluster.rest, job_options(Settings(), args, restore), args)
 
 
 def test_a_cluster_with_all_its_parts_passes(cluster: Any, pool: str) -> None:
@@ -149,6 +149,17 @@ def test_an_unwritable_checkpoint_folder_is_refused(cluster: Any, pool: str, tmp
     (tmp_path / "checkpoints").write_text("a file where a folder should be")
     with pytest.raises(FlinkError, match=r"expected a writable state\.checkpoints\.dir, got file://"):
         check(cluster, pool)
+
+
+def test_a_restore_from_nowhere_is_refused(cluster: Any, pool: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"--restore: expected a savepoint or checkpoint of Flink, got file:"
+    ):
+        check(cluster, pool, restore=f"file://{tmp_path}/savepoint-1")
+    (tmp_path / "savepoint-1").mkdir()
+    (tmp_path / "savepoint-1" / "_metadata").touch()
+    check(cluster, pool, restore=f"file://{tmp_path}/savepoint-1")
+    check(cluster, pool, restore="s3://out/of/sight")
 
 
 def test_a_cluster_without_a_checkpoint_folder_is_refused(cluster: Any, pool: str) -> None:
@@ -242,6 +253,17 @@ def test_a_checkpoint_of_other_steps_is_refused_by_their_names(settings: Setting
 def test_the_cause_of_a_failure_is_one_line() -> None:
     java = "java.lang.RuntimeException: outer\n\tat a.b.C\nCaused by: java.io.IOException: disk full\n\tat x"
     assert root_cause(java) == "java.io.IOException: disk full"
+    refused = (
+        "a.B: UNAVAILABLE\nCaused by: n.AnnotatedConnectException: refused: /127.0.0.1:1\n"
+        "Caused by: java.net.ConnectException: refused"
+    )
+    assert root_cause(refused) == "n.AnnotatedConnectException: refused: /127.0.0.1:1"
+    storage = (
+        "o.JobInitializationException: Could not start.\n"
+        "Caused by: org.apache.flink.util.FlinkRuntimeException: Failed to create checkpoint storage.\n"
+        "\t... 3 more\nCaused by: java.io.IOException: /checkpoints"
+    )
+    assert root_cause(storage) == "Failed to create checkpoint storage: java.io.IOException: /checkpoints"
     python = (
         "Caused by: java.lang.RuntimeException: Error received from SDK harness for instruction 3: Trace\n"
         '  File "x.py", line 1\nfeatures.online.StoreError: redis: expected an answer, got none\n\tat j.k'
