@@ -28,7 +28,7 @@ from pipelines.kafka.dead_letter import REPLAYED
 from pipelines.kafka.trim import delete_before
 from pipelines.named_users import users_of_letter
 from pipelines.records import Record
-from pipelines.run import source_topics
+from pipelines.run import dead_letter_topics
 from pipelines.settings import Settings
 
 _POLL_MS: Final = 200
@@ -104,8 +104,7 @@ def _read(settings: Settings, ends: Mapping[SourcePosition, int] | None) -> Iter
 
 def _reader(settings: Settings) -> RoundReader | None:
     """A reader in the replay's group; None where there is no dead-letter topic yet."""
-    dead = [topic + settings.outputs.dead_letter_suffix for topic in source_topics(settings)]
-    topics = existing_topics(settings.kafka, dead)
+    topics = existing_topics(settings.kafka, dead_letter_topics(settings))
     kafka = dataclasses.replace(settings.kafka, group_id=f"{settings.kafka.group_id}.replay")
     return RoundReader(kafka, topics) if topics else None
 

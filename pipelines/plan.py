@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass
 
 from features.errors import PortraitError
 from pipelines.kafka import topics_info
-from pipelines.run import open_reader, ready_store, source_topics
+from pipelines.kafka.connect import existing_topics
+from pipelines.kafka.retention import change_command, kept_days
+from pipelines.run import dead_letter_topics, open_reader, ready_store, source_topics
 from pipelines.settings import Settings
 from pipelines.worker import worker
 
@@ -49,6 +51,7 @@ def make_plan(settings: Settings) -> Plan:
             _check(what, look, settings)
             for what, look in (
                 ("topics", _topics),
+                ("letters", letters_plan),
                 ("models", _models),
                 ("store", _store),
                 ("history", _history),
@@ -68,6 +71,25 @@ def _check(what: str, look: Callable[[Settings], Iterator[str]], settings: Setti
 def _topics(settings: Settings) -> Iterator[str]:
     for topic, info in topics_info(settings.kafka, source_topics(settings)).items():
         yield f"{topic} ({len(info.partitions)} partitions)"
+
+
+def letters_plan(settings: Settings) -> Iterator[str]:
+    """Which dead-letter topics a run would make, and which keep records for another time than they would.
+
+    That stops no run, and is not changed by one. Raises KafkaFailureError.
+    """
+    kafka = settings.kafka
+    days, names = kafka.dead_letter_retention_days, dead_letter_topics(settings)
+    existing = existing_topics(kafka, names)
+    kept_by_topic = kept_days(kafka, existing)
+    yield f"{len(names) - len(existing)} topics to be created, which keep dead letters for {days:g} days"
+    if unknown := existing.keys() - kept_by_topic.keys():
+        yield f"the brokers do not tell how long {', '.join(sorted(unknown))} keep them"
+    for topic, kept in kept_by_topic.items():
+        if kept != days:
+            yield f"{topic} keeps them for {kept:g} days, until somebody says: " + change_command(
+                kafka, topic, days
+            )
 
 
 def _models(settings: Settings) -> Iterator[str]:

@@ -21,7 +21,7 @@ from pipelines.kafka import RoundReader, Sender, original
 from pipelines.kafka.connect import existing_topics
 from pipelines.kafka.dead_letter import PREFIX, REPLAYED
 from pipelines.records import Record
-from pipelines.run import source_topics
+from pipelines.run import dead_letter_topics
 from pipelines.settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -50,8 +50,9 @@ def replay_dead_letters(settings: Settings, reasons: Sequence[str] = ()) -> Repl
     With ``reasons`` only those; others are passed over and stay in the topic, but a later replay begins
     after them. Raises KafkaFailureError.
     """
-    dead = [topic + settings.outputs.dead_letter_suffix for topic in source_topics(settings)]
-    topics = existing_topics(settings.kafka, dead)  # one comes to be with its first reject
+    topics = existing_topics(
+        settings.kafka, dead_letter_topics(settings)
+    )  # one comes to be with its first reject
     counts = Replayed()
     if not topics:
         return counts

@@ -29,6 +29,7 @@ from features.online import ProfileStore, SourcePosition, StatelessUsersError, S
 from pipelines import metrics, sampler
 from pipelines.graph import build
 from pipelines.kafka import POSITIONS, KafkaFailureError, RoundReader, create_topics, start_positions
+from pipelines.kafka.retention import retention_config
 from pipelines.kafka.sender import HEADROOM_BYTES
 from pipelines.records import Record
 from pipelines.settings import Settings
@@ -256,17 +257,25 @@ def open_reader(settings: Settings, store: ProfileStore, worker_of: tuple[int, i
 def make_output_topics(settings: Settings) -> list[str]:
     """Create the dead-letter topics that are missing: without one, a single reject would stop the job.
 
-    They take records somewhat larger than the sources do. The changelog is its owner's to create.
+    They take records somewhat larger than the sources do, and keep them for
+    ``kafka.dead_letter_retention_days``. The changelog is its owner's to create.
     """
-    dead = [topic + settings.outputs.dead_letter_suffix for topic in source_topics(settings)]
-    return create_topics(
-        settings.kafka, dead, max_message_bytes=settings.kafka.max_record_bytes + HEADROOM_BYTES
-    )
+    kafka = settings.kafka
+    configs = {
+        "max.message.bytes": str(kafka.max_record_bytes + HEADROOM_BYTES),
+        **retention_config(kafka.dead_letter_retention_days),
+    }
+    return create_topics(kafka, dead_letter_topics(settings), configs)
 
 
 def source_topics(settings: Settings) -> list[str]:
     """Every topic that a run reads: the four of kafka.topics and those of mapping."""
     return list(dict.fromkeys([*settings.kafka.topics.all(), *settings.mapping]))
+
+
+def dead_letter_topics(settings: Settings) -> list[str]:
+    """Where the rejects of each source topic go."""
+    return [topic + settings.outputs.dead_letter_suffix for topic in source_topics(settings)]
 
 
 def run_rounds(

@@ -24,6 +24,7 @@ _STRICT: Final = ConfigDict(extra="forbid", frozen=True)
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
+Days = Annotated[float, Field(gt=0, le=36_500)]
 
 
 class SettingsError(UsageError):
@@ -96,6 +97,8 @@ class Kafka:
     on_out_of_range: Literal["error", "earliest", "latest"] = "error"
     security: Security = field(default_factory=Security)
     max_record_bytes: Count = 8_388_608
+    dead_letter_retention_days: Days = 30.0
+    """How long a dead-letter topic that a run creates keeps its records; existing ones stay as they are."""
     connect_timeout_s: Seconds = 10.0
     discover_every_s: Seconds = 5.0
 

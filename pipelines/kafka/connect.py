@@ -214,11 +214,11 @@ def existing_topics(kafka: Kafka, topics: Iterable[str]) -> dict[str, TopicInfo]
 
 
 def create_topics(
-    kafka: Kafka, topics: Iterable[str], partitions: int = 4, max_message_bytes: int | None = None
+    kafka: Kafka, topics: Iterable[str], configs: Mapping[str, str], partitions: int = 4
 ) -> list[str]:
     """Create those of these topics that do not exist, with the brokers' default replication; their names.
 
-    ``max_message_bytes``: the largest record that they take, where it is not the brokers' default.
+    ``configs``: what is not to be the brokers' default.
     Raises KafkaUnavailableError, and KafkaFailureError where the brokers refuse.
     """
     with connect(kafka, KafkaAdminClient) as admin:
@@ -227,9 +227,11 @@ def create_topics(
         missing = [name for name in names if name not in found]
         try:
             if missing:
-                configs = {"max.message.bytes": str(max_message_bytes)} if max_message_bytes else {}
                 admin.create_topics(
-                    [NewTopic(name, num_partitions=partitions, topic_configs=configs) for name in missing]
+                    [
+                        NewTopic(name, num_partitions=partitions, topic_configs=dict(configs))
+                        for name in missing
+                    ]
                 )
                 admin.wait_for_topics(missing, timeout_ms=int(kafka.connect_timeout_s * 1000))
         except kafka_errors.TopicAlreadyExistsError:
