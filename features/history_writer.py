@@ -86,6 +86,7 @@ class HistoryWriter:
         self._lock = threading.Lock()  # guards the buffers
         self._flushing = threading.Lock()  # one flush at a time, while others may add
         self._buffers: dict[Table, list[pa.RecordBatch]] = {"events": [], "profiles": []}
+        self._pending_bytes = 0
         self._oldest_s: float | None = None
         remove_leftovers(directory, now().timestamp())
 
@@ -99,14 +100,14 @@ class HistoryWriter:
             return
         with self._lock:
             self._buffers[table].append(batch)
+            self._pending_bytes += batch.nbytes
             if self._oldest_s is None:
                 self._oldest_s = self._monotonic_s()
 
     @property
     def pending_bytes(self) -> int:
         """Memory of the buffered rows, in bytes."""
-        with self._lock:
-            return sum(b.nbytes for batches in self._buffers.values() for b in batches)
+        return self._pending_bytes
 
     def due(self) -> bool:
         """Whether rows have waited long enough, or are many enough, to be written."""
@@ -131,6 +132,7 @@ class HistoryWriter:
                 files.append(write_table(self.directory, table, taken, self._now()))
                 with self._lock:
                     del batches[: len(taken)]
+                    self._pending_bytes -= sum(batch.nbytes for batch in taken)
             with self._lock:
                 self._oldest_s = started_s if any(self._buffers.values()) else None
         return files

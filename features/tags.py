@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from features.record import Array, starts_of
 from features.schema import ASPECTS
@@ -25,6 +26,8 @@ SHARE_MIN: Final = 0.01
 _HALF_CERTAIN: Final = 2.0
 """Decayed number of sure events at which the confidence in a tag is one half."""
 _REMEMBERING: Final = 1  # index of the longer half-life
+_PARTS: Final = 10_000
+_DECIMALS: Final = pa.array([repr(i / _PARTS) for i in range(-_PARTS, _PARTS + 1)], pa.string())
 
 ASPECTS_ZH: Final = (
     "价格", "质量", "版型", "物流", "服务", "外观", "材质", "包装", "性能", "口味", "位置", "清洁",
@@ -109,21 +112,23 @@ def tags_json(tags: TagTable, taxonomy: Taxonomy) -> list[str]:
     """
     opening = [
         f'{{"id":{_text(c.id)},"zh":{_text(c.zh)},"en":{_text(c.en)},'
-        + (f'"parent":{_text(c.parent)},' if c.parent else "")
+        + (f'"parent":{_text(c.parent)},"level":2,"weight":' if c.parent else '"level":1,"weight":')
         for c in taxonomy.categories
     ]
-    columns = (tags.slot, tags.level, tags.weight, tags.confidence, *tags.share.T)
-    rows = zip(
-        *(column.tolist() for column in columns),
-        iso_utc(tags.evidence_us[:, 0]),
+    items = _joined(
+        pa.array(opening, pa.string()).take(pa.array(tags.slot)),
+        _decimals(tags.weight),
+        ',"confidence":',
+        _decimals(tags.confidence),
+        *(',"share":{"text":', _decimals(tags.share[:, 0])),
+        *(',"image":', _decimals(tags.share[:, 1])),
+        *(',"voice":', _decimals(tags.share[:, 2])),
+        '},"last_seen":"',
+        pa.array(iso_utc(tags.evidence_us[:, 0]), pa.string()),
+        '","evidence":',
         _keys_json(tags.evidence_key),
-        strict=True,
+        "}",
     )
-    items = [
-        f'{opening[slot]}"level":{level},"weight":{weight},"confidence":{confidence},'
-        f'"share":{{"text":{text},"image":{image},"voice":{voice}}},"last_seen":"{seen}","evidence":{keys}}}'
-        for slot, level, weight, confidence, text, image, voice, seen, keys in rows
-    ]
     return _lists_json(items, tags.start)
 
 
@@ -137,15 +142,15 @@ def aspects_json(head: Array) -> list[str]:
     user, place = np.nonzero(np.take_along_axis(share, order, axis=1) >= SHARE_MIN)
     slot = order[user, place]
     opinion = (state["sentiment"][user, slot, _REMEMBERING] / weight[user, slot]).clip(-1, 1).round(3) + 0.0
-    rows = zip(
-        *(column.tolist() for column in (slot, share[user, slot], opinion)),
+    items = _joined(
+        pa.array([f'{{"id":"{aspect}","weight":' for aspect in ASPECTS]).take(pa.array(slot)),
+        _decimals(share[user, slot]),
+        ',"sentiment":',
+        _decimals(opinion),
+        ',"evidence":',
         _keys_json(state["evidence_key"][user, slot]),
-        strict=True,
+        "}",
     )
-    items = [
-        f'{{"id":"{ASPECTS[slot]}","weight":{part},"sentiment":{mood},"evidence":{keys}}}'
-        for slot, part, mood, keys in rows
-    ]
     return _lists_json(items, starts_of(np.bincount(user, minlength=len(head))))
 
 
@@ -153,16 +158,31 @@ def _text(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _lists_json(items: list[str], start: Array) -> list[str]:
-    return [f"[{','.join(items[a:b])}]" for a, b in pairwise(start.tolist())]
+def _joined(*parts: pa.Array | str) -> pa.Array:
+    """One text of each row: its parts one after the other."""
+    return pc.binary_join_element_wise(*parts, "")
 
 
-def _keys_json(keys: Array) -> list[str]:
+def _decimals(values: Array) -> pa.Array:
+    """Numbers of -1 to 1, rounded to at most four digits, as JSON writes them."""
+    return _DECIMALS.take(pa.array(np.rint(values * _PARTS).astype(np.int64) + _PARTS))
+
+
+def _lists_json(items: pa.Array, start: Array) -> list[str]:
+    lists = pa.ListArray.from_arrays(pa.array(start, pa.int32()), items)
+    texts: list[str] = _joined("[", pc.binary_join(lists, ","), "]").to_pylist()
+    return texts
+
+
+def _keys_json(keys: Array) -> pa.Array:
     """Event keys [rows, 2] as JSON lists of 16 hex digits; key 0: none."""
-    digits = keys.astype(">u8").tobytes().hex()
-    one = [f'["{digits[i : i + 16]}"' for i in range(0, len(digits), 32)]
-    two = [f',"{digits[i : i + 16]}"]' for i in range(16, len(digits), 32)]
-    return [a + (b if more else "]") for a, b, more in zip(one, two, keys[:, 1].tolist(), strict=True)]
+    digits = keys.astype(">u8").tobytes().hex().encode()
+    starts = pa.py_buffer(np.arange(0, len(digits) + 1, 16, dtype=np.int32))
+    each = pa.StringArray.from_buffers(keys.size, starts, pa.py_buffer(digits))
+    one, two = each[::2], each[1::2]
+    return pc.if_else(
+        pa.array(keys[:, 1] != 0), _joined('["', one, '","', two, '"]'), _joined('["', one, '"]')
+    )
 
 
 def iso_utc(time_us: Array) -> list[str]:
