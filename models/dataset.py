@@ -125,6 +125,7 @@ class ImagePart(_Part):
     source: str = ""
     other: tuple[str, ...] = ()
     repeat: float = Field(default=1, gt=0, le=100)
+    natural: bool = False
 
     @property
     def source_name(self) -> str:

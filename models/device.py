@@ -22,3 +22,8 @@ def require_device(device: str) -> str:
     if device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("device: expected a CUDA GPU, got none that torch sees; set device to cpu or auto")
     return device
+
+
+def trains_in_bf16(device: str) -> bool:
+    """Whether training in bf16 is the faster: on a GPU, and on processors with instructions for it."""
+    return device == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16", False))

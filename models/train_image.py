@@ -7,7 +7,7 @@ import copy
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,9 +20,10 @@ from torch import Tensor
 from features.taxonomy import Taxonomy
 from models import checkpoint
 from models.averaging import as_shipped, blend
+from models.device import trains_in_bf16
 from models.heads import Head, heads_from_config
 from models.image import config_of, load_network, network_of
-from models.image_augment import augment, augment_hard, mix
+from models.image_augment import augment
 from models.image_data import NO_LABEL, ImageSet, blank_pictures, load_images
 from models.image_network import ImageNetwork
 from models.image_resnet import WIDTHS
@@ -46,17 +47,13 @@ class Recipe:
     widths: tuple[int, ...]
     epochs: int
     architecture: str = "image-resnet"
-    hard: bool = False
-    """Harder augmentation, blended pictures, labels that stand in for others, pairs of title and photo."""
-    repeats: Mapping[str, float] = field(default_factory=dict)
-    """How often an epoch shows a source, where it is not as the dataset says."""
+    titles: bool = False
+    """Learns from pairs of title and photo too."""
 
 
 VARIANTS: Final[Mapping[str, Recipe]] = {
-    "resnet64": Recipe(64, WIDTHS, 16),
-    "resnet96": Recipe(
-        96, (32, 64, 96, 192), 20, hard=True, repeats={"catalogue": 0.8, "user": 4, "grocery": 1}
-    ),
+    "resnet64": Recipe(64, WIDTHS, 24),
+    "resnet96": Recipe(96, (32, 64, 96, 192), 24, titles=True),
     "hf": Recipe(0, (), 10, "image-hf"),
 }
 DEFAULT_VARIANT: Final = "resnet64"
@@ -92,8 +89,8 @@ def train_image(
     if network.frozen is not None:
         network.frozen.to(device)
         images = seen_by(images, network)
-    titled = TitleTargets(images.titles, titles if recipe.hard else None)
-    network, resume = _fit(network, _Shown(images, recipe, seed), titled, epochs, seed, device, out)
+    titled = TitleTargets(images.titles, titles if recipe.titles else None)
+    network, resume = _fit(network, _Shown(images, seed), titled, epochs, seed, device, out)
     network = as_shipped(network)
     heads = calibrate(network, images, seed)
     figures = judge(network, heads, images, seed) | {"epochs": epochs, "seed": seed}
@@ -132,7 +129,7 @@ def _fit(
     )
     average = copy.deepcopy(network)
     what = {"image": sorted(images.names), "pictures": len(images.pixels), "epochs": epochs, "seed": seed}
-    what |= {"shape": images.pixels.shape[1:], "titles": titles.used, "hard": shown.hard}
+    what |= {"shape": images.pixels.shape[1:], "titles": titles.used}
     networks = {"network": network, "average": average}
     resume = Resume(out, what, networks, optimiser, cycle, rng)
     for epoch in range(resume.restore(), epochs):
@@ -156,16 +153,20 @@ def _fit(
 class _Shown:
     """The training pictures, and pictures of no product among them."""
 
-    def __init__(self, images: ImageSet, recipe: Recipe, seed: int) -> None:
-        self.images, self.hard = images, recipe.hard
-        self._repeats = {s: recipe.repeats.get(s, part.repeat) for s, part in images.parts.items()}
+    def __init__(self, images: ImageSet, seed: int) -> None:
+        self.images = images
+        self._repeats = {source: part.repeat for source, part in images.parts.items()}
         count = sum(int(len(images.where("train", s)) * times) for s, times in self._repeats.items())
         blanks = images.blanks(max(count // 20, 1), seed)
         self.pixels = np.concatenate([images.pixels, blanks])
         self.labels = {
-            head: torch.from_numpy(np.concatenate([self._labels(head), np.full(len(blanks), len(names) - 1)]))
-            for head, names in images.names.items()
+            head: torch.from_numpy(np.concatenate([y, np.full(len(blanks), len(images.names[head]) - 1)]))
+            for head, y in images.labels.items()
         }
+        natural = [source for source, part in images.parts.items() if part.natural]
+        self.natural = torch.from_numpy(
+            np.append(np.isin(images.source, natural), np.zeros(len(blanks), bool))
+        )
         self._blanks = np.arange(len(images.pixels), len(self.pixels))
 
     def places(self, rng: np.random.Generator) -> npt.NDArray[np.intp]:
@@ -179,34 +180,17 @@ class _Shown:
                 found.append(rng.permutation(mine)[: int(rest * len(mine))])
         return np.concatenate([*found, self._blanks])
 
-    def _labels(self, head: str) -> npt.NDArray[np.int64]:
-        labels = self.images.labels[head]
-        return labels if self.hard else np.where(self.images.stands_in(head), NO_LABEL, labels)
-
-    def any_colour(self, batch: npt.NDArray[np.intp]) -> Tensor:
-        """Of which pictures no colour is asked."""
-        if "colour" not in self.labels:
-            return torch.zeros(len(batch), dtype=torch.bool)
-        wanted, other = self.labels["colour"][batch], len(self.images.names["colour"]) - 1
-        return (wanted == NO_LABEL) | (wanted == other)
-
 
 def _step_loss(
     network: ImageNetwork, shown: _Shown, batch: npt.NDArray[np.intp], titles: TitleTargets, device: str
 ) -> Tensor:
-    """Loss of one augmented batch; pairs with titles count where pictures are not blended."""
+    """Loss of one augmented batch."""
     pixels = torch.from_numpy(shown.pixels[batch]).to(device)
-    share, order = 1.0, torch.arange(len(batch))
-    if pixels.dim() == 4 and not shown.hard:  # what a frozen model says of pictures stays as it is
-        pixels = augment(pixels)
-    elif pixels.dim() == 4:
-        pixels, order, share = mix(augment_hard(pixels, shown.any_colour(batch).to(device)))
-    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+    if pixels.dim() == 4:  # what a frozen model says of pictures stays as it is
+        pixels = augment(pixels, shown.natural[batch].to(device))
+    with torch.autocast(device, torch.bfloat16, enabled=trains_in_bf16(device)):
         embedding, logits = network(pixels)
-    labels = {head: y[batch].to(device) for head, y in shown.labels.items()}
-    loss = _loss(logits, labels)
-    if share < 1:
-        return share * loss + (1 - share) * _loss(logits, {head: y[order] for head, y in labels.items()})
+    loss = _loss(logits, {head: y[batch].to(device) for head, y in shown.labels.items()})
     return loss + WEIGHT * titles.loss(embedding, batch)
 
 

@@ -143,6 +143,24 @@ def test_a_turned_photo_is_set_upright(orientation: int) -> None:
         assert levels_off(encoded(image, format, exif=exif), encoded(picture(), format)) < 4
 
 
+def test_a_long_picture_loses_its_ends_and_one_of_a_kept_shape_nothing() -> None:
+    def with_red_ends(width: int, height: int, edge: int) -> Image.Image:
+        image, long = Image.new("RGB", (width, height), "red"), (edge if width > height else 0)
+        high = edge if height > width else 0
+        image.paste((0, 0, 255), (long, high, width - long, height - high))
+        return image
+
+    for cut in (with_red_ends(400, 200, 90), with_red_ends(150, 400, 90)):
+        assert decode_image(encoded(cut))[..., 0].max() == 0
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        lying = cut.transpose(Image.Transpose.ROTATE_90)
+        assert decode_image(encoded(lying, exif=exif))[..., 0].max() == 0
+    for whole in (with_red_ends(300, 400, 20), picture(200, 200)):
+        stretched = np.array(whole.resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR))
+        np.testing.assert_array_equal(decode_image(encoded(whole)), stretched)
+
+
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
 def test_a_photo_with_a_broken_exif_block_is_taken_as_it_lies() -> None:
     content = encoded(picture(), "JPEG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff garbage")

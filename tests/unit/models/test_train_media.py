@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from models.encoder import OTHER
 from models.image import ImageEncoder
+from models.image_augment import augment
 from models.image_data import NO_LABEL, blank_pictures, load_images
 from models.splits import difference_hashes, split_of, without_twins
 from models.train_image import train_image
@@ -61,6 +63,18 @@ def test_noise_of_one_seed_is_always_the_same() -> None:
     np.testing.assert_array_equal(first, again)
 
 
+def test_the_colours_of_natural_photos_are_changed_at_will_and_those_of_others_hardly() -> None:
+    torch.manual_seed(0)
+    grey = torch.full((400, 32, 32, 3), 140, dtype=torch.uint8)
+    natural = torch.arange(400) < 200
+    changed = augment(grey, natural)
+    assert changed.shape == grey.shape
+    assert 0 <= float(changed.min()) <= float(changed.max()) <= 255
+    middle = changed.flatten(1, 2).median(dim=1).values  # what a hidden rectangle leaves as it is
+    tint = middle.amax(1) / middle.amin(1)
+    assert tint[natural].quantile(0.5) > 1.2 > 1.15 > tint[~natural].quantile(0.95)
+
+
 @pytest.mark.data
 def test_a_short_training_on_few_pictures_gives_an_encoder(tmp_path: Path) -> None:
     figures = train_image(DATA / "tiny", tmp_path / "image.safetensors", epochs=1)
@@ -104,7 +118,8 @@ def test_the_shipped_image_encoder_knows_products_of_unseen_titles() -> None:
 
 @pytest.mark.data
 def test_the_shipped_image_encoder_abstains_on_pictures_of_no_product() -> None:
-    said = ImageEncoder().encode(list(blank_pictures(120, seed=99))).heads["category"]
+    encoder = ImageEncoder()
+    said = encoder.encode(list(blank_pictures(120, seed=99, side_px=encoder.side_px))).heads["category"]
     assert np.mean([label == OTHER for label in said.labels]) > 0.9
 
 
