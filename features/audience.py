@@ -6,25 +6,23 @@ from which ``incarnation`` on a user's profiles count (:data:`NEVER` for a tombs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.audience_language import Expression
-from features.compact import first_problem
 from features.errors import PortraitError, UsageError
 from features.schema import JOIN_KEY
-from features.sql import SqlError, ask
+from features.sql import ask
 from features.whole_file import whole_file
 
-_T = TypeVar("_T")
 NOBODY: Final[Mapping[str, int]] = MappingProxyType({})
 NEVER: Final = 1 << 62
 """Greater than any incarnation."""
@@ -84,7 +82,7 @@ def find_audience(
         ).fetchall()
         return Audience(rows, users, matched, members)
 
-    return ask_profiles(directory, work)
+    return ask(directory, work)
 
 
 def matching(
@@ -125,16 +123,6 @@ def matching(
         f"LEFT JOIN erased_users USING ({JOIN_KEY}) WHERE incarnation >= coalesce(counts_from, 0)))",
         parameters,
     )
-
-
-def ask_profiles(directory: Path, work: Callable[[duckdb.DuckDBPyConnection], _T]) -> _T:
-    """:func:`features.sql.ask`; where it is refused, the error names the file that is not of ``profiles``."""
-    try:
-        return ask(directory, work)
-    except SqlError as error:
-        if problem := first_problem(directory, "profiles"):
-            raise SqlError(problem) from error
-        raise
 
 
 def write_members(audience: Audience, out: Path) -> None:

@@ -20,10 +20,11 @@ import shutil
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -182,10 +183,39 @@ def file_problem(table: Table, file: Path) -> str | None:
     types = [
         n for n in found.names if n not in strange and found.field(n).type != SCHEMAS[table].field(n).type
     ]
+    parts = {"without": missing, "with": strange, "with other types of": types}
+    got = ", ".join(f"{word} {_few(names)}" for word, names in parts.items() if names) or "in another order"
     return (
-        f"expected the columns of {table}, got a file without {missing}, with {strange}, of other types "
-        f"{types}; another version or program wrote it: move it elsewhere"
+        f"expected the columns of {table}, got a file {got}; another version or program wrote it: move it "
+        "elsewhere"
     )
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first names of many.
+
+    >>> _few(["a", "b"]), _few(["a", "b", "c", "d", "e"])
+    ('a, b', 'a, b, c and 2 more')
+    """
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def damaged_rows(table: Table, files: Iterable[Path]) -> str | None:
+    """The first file whose rows cannot be read, however whole its footer, and what to do; reads all."""
+    for file in files:
+        try:
+            with pq.ParquetFile(file) as parquet:
+                for _ in parquet.iter_batches():
+                    pass
+        except FileNotFoundError:  # a compaction or an erase was faster
+            continue
+        except (pa.ArrowException, OSError) as error:
+            return (
+                f"{table}/{file.parent.name}/{file.name}: expected rows that can be read, got "
+                f"{type(error).__name__}; restore or remove it"
+            )
+    return None
 
 
 def first_problem(directory: Path, table: Table) -> str | None:
@@ -194,6 +224,18 @@ def first_problem(directory: Path, table: Table) -> str | None:
         if problem := file_problem(table, file):
             return f"{table}/{file.parent.name}/{file.name}: {problem}"
     return None
+
+
+def why_unreadable(directory: Path, tables: Sequence[Table] = tuple(SCHEMAS)) -> str | None:
+    """What made a reader of the tables fail: a file that is not of its table, else one with damaged rows.
+
+    Reads everything in the worst case: to be asked after a failure only.
+    """
+    problems = chain(
+        (first_problem(directory, table) for table in tables),
+        (damaged_rows(t, sorted((directory / t).glob("dt=*/[!.]*.parquet"))) for t in tables),
+    )
+    return next((problem for problem in problems if problem), None)
 
 
 def _is_done(sources: Sequence[Path]) -> bool:
@@ -221,7 +263,7 @@ def _compact_day(
     try:
         merged = merge(table, sources, folder / f"{HIDDEN}{run}-", limits, spill)
     except (duckdb.Error, HistoryError) as error:
-        reason = str(error).splitlines()[0]
+        reason = damaged_rows(table, sources) or str(error).splitlines()[0]
         report.failed.append(f"{where}: expected to merge its files, got {reason}; it is unchanged")
         return
     except OSError as error:

@@ -14,9 +14,10 @@ from typing import Any, Final
 
 import duckdb
 
-from features.audience import NOBODY, ask_profiles, matching
+from features.audience import NOBODY, matching
 from features.audience_language import Expression
 from features.schema import ASPECTS
+from features.sql import ask
 from features.tags import ASPECTS_ZH
 
 Rows = list[dict[str, Any]]
@@ -139,7 +140,7 @@ def group_portrait(
             [{"id": row["id"], "zh": names.get(row["id"], row["id"]), **row} for row in aspects],
         )
 
-    return ask_profiles(directory, work)
+    return ask(directory, work)
 
 
 def _counts(db: duckdb.DuckDBPyConnection) -> tuple[int, int]:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from features.compact import first_problem
+from features.compact import why_unreadable
 from features.schema import EMBEDDING_DIM
 from features.similar_files import SimilarError
 
@@ -62,8 +62,10 @@ def read_news(history_dir: Path, seen: Seen) -> News:
 
 
 def _reason(history_dir: Path, error: duckdb.Error) -> str:
-    said = first_problem(history_dir, "profiles") or " ".join(str(error).split())
-    return f"similar: expected files of the table profiles, got {said}"
+    said = " ".join(str(error).split())
+    return why_unreadable(history_dir, ["profiles"]) or (
+        f"similar: expected files of the table profiles, got {said}; look at the files of {history_dir}"
+    )
 
 
 def _read(table: Path, seen: Seen) -> News:

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 import duckdb
 import pyarrow as pa
 
+from features.compact import why_unreadable
 from features.errors import PortraitError
 from features.history import SCHEMAS, TIME, Table
 from features.schema import JOIN_KEY, PROFILE_FIELDS
@@ -59,6 +60,10 @@ _TYPES: Final[Mapping[pa.DataType, str]] = {
 }  # fmt: skip
 
 
+_OF_QUERIES: Final = (duckdb.ParserException, duckdb.CatalogException)
+"""What DuckDB says of a query alone, whatever the files are."""
+
+
 class SqlError(PortraitError):
     """A query or a file that DuckDB refuses."""
 
@@ -92,7 +97,9 @@ def query(directory: Path, text: str, file: Path | None = None) -> pa.Table:
 
 
 def ask(directory: Path, work: Callable[[duckdb.DuckDBPyConnection], _T], file: Path | None = None) -> _T:
-    """What ``work`` makes of a DuckDB that has the views. Raises SqlError saying what DuckDB refused.
+    """What ``work`` makes of a DuckDB that has the views.
+
+    Raises SqlError saying which file cannot be read, or what DuckDB refused.
 
     A file that a compaction removed between its listing and its opening is no refusal: ``work`` is called
     once more, with a new DuckDB.
@@ -103,6 +110,8 @@ def ask(directory: Path, work: Callable[[duckdb.DuckDBPyConnection], _T], file: 
                 return work(db)
         except SqlError as error:
             if attempt or not isinstance(error.__cause__, duckdb.IOException):
+                if not isinstance(error.__cause__, _OF_QUERIES) and (problem := why_unreadable(directory)):
+                    raise SqlError(problem) from error
                 raise
     raise AssertionError("unreachable: the second attempt returns or raises")
 
@@ -156,10 +165,15 @@ def _refusals() -> Iterator[None]:
 
 
 def _relation(directory: Path, table: Table) -> str:
-    """How DuckDB reads a table; one without a file yet is empty, of the same columns."""
+    """How DuckDB reads a table; one without a file yet is empty, of the same columns.
+
+    The columns are named: else a file that lacks one would, listed first, hide it in all of them.
+    """
     if any((directory / table).glob("dt=*/[!.]*.parquet")):
         files = str(directory / table / "dt=*" / "*.parquet").replace("'", "''")
-        return f"read_parquet('{files}', hive_partitioning = true, hive_types = {{'dt': DATE}})"
+        named = ", ".join(f'"{name}"' for name in (*SCHEMAS[table].names, "dt"))
+        read = f"read_parquet('{files}', hive_partitioning = true, hive_types = {{'dt': DATE}})"
+        return f"(SELECT {named} FROM {read})"  # noqa: S608 - own names
     columns = ", ".join(f'CAST(NULL AS {_sql_type(f.type)}) AS "{f.name}"' for f in SCHEMAS[table])
     return f"(SELECT {columns}, CAST(NULL AS DATE) AS dt WHERE false)"
 

@@ -16,15 +16,19 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from features.compact import why_unreadable
 from features.consistency import differing, differing_numbers
 from features.erased import marks
+from features.errors import PortraitError
 from features.events_by_user import UserEvents, distinct_users, events_by_user
+from features.history import HistoryError
 from features.online import ServedUser
 from features.online.decode import DECODERS
 from features.profile import profile_columns
 from features.record import Array, RecordError, States, read_mark
 from features.schema import EVENT_DTYPE, PROFILE_FIELDS
 from features.state import fold, fusion_inputs, unpack
+from features.whole_file import whole_file
 from pipelines.fold import FoldContext, fold_context
 from pipelines.run import ready_store
 from pipelines.settings import Settings
@@ -94,7 +98,7 @@ def check(
     ready_store(settings, claim=False)
     started_s = clock()
     context, directory = fold_context(settings), settings.history.dir
-    users = distinct_users(directory, context.names[0], sample, seed)
+    users = sampled_users(directory, context.names[0], sample, seed)
     result = Checked(users=len(users))
     for look in range(_LOOKS):
         found = _look(users, directory, context, result if look == 0 else Checked())
@@ -108,6 +112,14 @@ def check(
     result.mismatches.sort(key=lambda mismatch: mismatch.user_id)
     result.seconds = round(clock() - started_s, 3)
     return result
+
+
+def sampled_users(directory: Path, event_space: str, sample: int | None, seed: int | None) -> list[str]:
+    """:func:`distinct_users`; where it fails, the error names the file that is the reason."""
+    try:
+        return distinct_users(directory, event_space, sample, seed)
+    except HistoryError as error:
+        raise HistoryError(why_unreadable(directory) or str(error)) from error
 
 
 def _look(
@@ -198,8 +210,11 @@ def _differing_views(
 
 
 def write_metrics(result: Checked, file: Path, clock: Callable[[], float] = time.time) -> None:
-    """The figures in Prometheus' text format, for the node exporter's textfile collector; whole or not."""
-    from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+    """The figures in Prometheus' text format, for the node exporter's textfile collector; whole or not.
+
+    Raises PortraitError when the disk refuses.
+    """
+    from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
     registry = CollectorRegistry()
     figures: dict[str, tuple[str, Any]] = {
@@ -210,4 +225,11 @@ def write_metrics(result: Checked, file: Path, clock: Callable[[], float] = time
     }  # fmt: skip
     for name, (meaning, value) in figures.items():
         Gauge(name, meaning, registry=registry).set(value)
-    write_to_textfile(str(file), registry)
+    try:
+        with whole_file(file) as out:
+            out.write(generate_latest(registry))
+    except OSError as error:
+        raise PortraitError(
+            f"{file}: expected a file that can be written, got {error.strerror}; name another with "
+            "--metrics-file"
+        ) from error

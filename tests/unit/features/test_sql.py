@@ -9,6 +9,8 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -21,6 +23,7 @@ from features.sql import SqlError, connect, dictionary, examples, query, views_s
 from features.state import FoldPolicy, Spaces, empty_states, fold
 from features.taxonomy import load_taxonomy
 from pipelines.cli import cli
+from tests.history_tables import write_profiles
 from tests.unit.features.test_history import simple_event
 
 TAXONOMY = load_taxonomy()
@@ -151,6 +154,23 @@ def test_wrong_queries_and_damaged_parquet_are_answers(tmp_path: Path) -> None:
     (folder / "part-0.parquet").write_bytes(b"PAR1 half")
     with pytest.raises(SqlError, match=r"part-0\.parquet"):
         query(tmp_path, "FROM events")
+
+
+@pytest.mark.parametrize("kind", ["half written", "empty", "foreign", "older", "of damaged rows"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, kind: str) -> None:
+    write_profiles(tmp_path, range(500), datetime(2026, 1, 2, tzinfo=UTC))
+    (good,) = tmp_path.glob("profiles/dt=*/*.parquet")
+    bad, whole = good.with_name("part-0.parquet"), good.read_bytes()
+    if kind == "foreign":
+        pq.write_table(pa.table({"user_id": [1], "price": [2.0]}), bad)
+    elif kind == "older":
+        pq.write_table(pq.ParquetFile(good).read().drop_columns(["languages"]), bad)
+    else:
+        middle = bytes(len(whole) // 2 - 100)
+        ruins = {"half written": whole[:-100], "empty": b""}
+        bad.write_bytes(ruins.get(kind, whole[:100] + middle + whole[len(middle) + 100 :]))
+    with pytest.raises(SqlError, match=rf"^profiles/{good.parent.name}/part-0\.parquet: expected"):
+        query(tmp_path, "SELECT * FROM profiles_latest")
 
 
 def test_the_dictionary_says_what_every_column_means() -> None:
