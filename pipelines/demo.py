@@ -27,6 +27,7 @@ from pipelines.demo_data import SAMPLE_EVENTS, joined_users_stream, sample_taste
 from pipelines.init import write_project
 from pipelines.produce import produce_file
 from pipelines.settings import Settings, load_settings
+from pipelines.settings_file import set_values
 
 _MARK: Final = ".portrait-demo"
 _WIDTH: Final = 130
@@ -78,12 +79,11 @@ def _prepare(
     folder.mkdir(parents=True)
     (folder / _MARK).touch()
     write_project(folder)
-    taxonomy = write_demo_taxonomy(folder / "taxonomy.yaml").resolve()
-    overrides = [
-        f"kafka.bootstrap_servers={json.dumps(list(bootstrap))}",
-        f"taxonomy={json.dumps(str(taxonomy))}",
-    ]
-    settings = load_settings(folder / "portrait.yaml", overrides)
+    taxonomy = write_demo_taxonomy(folder / "taxonomy.yaml")
+    file = folder / "portrait.yaml"
+    own = set_values(file.read_text(encoding="utf-8"), {"taxonomy": taxonomy.name})
+    file.write_text(own, encoding="utf-8")  # so that other commands find the demo's categories
+    settings = load_settings(file, [f"kafka.bootstrap_servers={json.dumps(list(bootstrap))}"])
     if data is None:
         return settings, SAMPLE_EVENTS
     events = folder / "events.parquet"
