@@ -128,8 +128,8 @@ def _answer(expected: str, address: str, ask: Callable[[grpc.Channel], Any]) -> 
             grpc.channel_ready_future(channel).result(CONTACT_TIMEOUT_S)
             return ask(channel)
         except (grpc.FutureTimeoutError, grpc.RpcError) as error:
-            code = error.code().name.lower() if isinstance(error, grpc.Call) else "no answer"
+            late = f"no answer in {CONTACT_TIMEOUT_S:g} s"
+            got = error.code().name.lower() if isinstance(error, grpc.Call) else late
             raise FlinkError(
-                f"{expected} at {address}, got {code} in {CONTACT_TIMEOUT_S:g} s; start one (make flink-up) "
-                "or name its address"
+                f"{expected} at {address}, got {got}; start one (make flink-up) or name its address"
             ) from error

@@ -119,7 +119,9 @@ def test_a_missing_worker_pool_is_refused(cluster: Any, monkeypatch: pytest.Monk
 
 
 def test_another_program_at_the_address_of_the_worker_pool_is_refused(cluster: Any) -> None:
-    with pytest.raises(FlinkError, match=r"expected a pool of Python workers at .*, got unimplemented in"):
+    with pytest.raises(
+        FlinkError, match=r"expected a pool of Python workers at .*, got unimplemented; start one"
+    ):
         check(cluster, cluster.job_endpoint)
 
 
