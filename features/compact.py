@@ -151,12 +151,25 @@ def days_of(directory: Path, before: date | None) -> Iterator[tuple[Table, Path]
     """Every day's folder of both tables, oldest first."""
     for table in SCHEMAS:
         for folder in sorted((directory / table).glob("dt=*")):
-            try:
-                day = date.fromisoformat(folder.name.removeprefix("dt="))
-            except ValueError:
-                continue
-            if folder.is_dir() and (before is None or day < before):
+            day = _day(folder)
+            if day and folder.is_dir() and (before is None or day < before):
                 yield table, folder
+
+
+def _day(folder: Path) -> date | None:
+    try:
+        return date.fromisoformat(folder.name.removeprefix("dt="))
+    except ValueError:
+        return None
+
+
+def strays(directory: Path, table: Table) -> Iterator[str]:
+    """Parquet files under a table's folder that lie in none of its days, and what to do: some readers find
+    them, and nothing sorts them or erases from them."""
+    for file in sorted((directory / table).rglob("[!.]*.parquet")):
+        if file.parent.parent != directory / table or not _day(file.parent):
+            where = file.relative_to(directory)
+            yield f"{where}: expected to lie in a folder dt=YYYY-MM-DD of {table}; move it elsewhere"
 
 
 def _sources(table: Table, folder: Path, report: CompactReport) -> list[Path]:
@@ -221,6 +234,8 @@ def damaged_rows(table: Table, files: Iterable[Path]) -> str | None:
 def first_problem(directory: Path, table: Table) -> str | None:
     """The first file under ``directory`` that is not of the table, and why; None: all of them are."""
     for file in sorted((directory / table).glob("dt=*/[!.]*.parquet")):
+        if not _day(file.parent):
+            return next(strays(directory, table))
         if problem := file_problem(table, file):
             return f"{table}/{file.parent.name}/{file.name}: {problem}"
     return None

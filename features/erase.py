@@ -32,6 +32,7 @@ from features.compact import (
     exclusive,
     file_problem,
     remove_remains,
+    strays,
 )
 from features.erased import Erased, ended
 from features.errors import PortraitError
@@ -110,6 +111,8 @@ def _add(total: TableErased, found: TableErased) -> None:
 
 def _files(directory: Path, found: dict[Table, TableErased]) -> Iterator[tuple[Table, Path]]:
     """Files of the tables, found anew in each folder; notes those that are not of them."""
+    for table in SCHEMAS:
+        found[table].left_alone += strays(directory, table)
     for table, folder in days_of(directory, None):
         for file in sorted(folder.glob("[!.]*.parquet")):
             if problem := file_problem(table, file):

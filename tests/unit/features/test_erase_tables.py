@@ -203,3 +203,15 @@ def test_the_schema_survives(tmp_path: Path) -> None:
     erase(tmp_path, gone("ann"))
     (file,) = tmp_path.glob("profiles/dt=*/*.parquet")
     assert pq.read_schema(file).equals(PROFILES_SCHEMA)
+
+
+@pytest.mark.parametrize("where", ["events/dt=yesterday", "events", "profiles/dt=2026-01-02/old"])
+def test_a_file_that_lies_in_no_day_is_named_since_readers_may_find_it(tmp_path: Path, where: str) -> None:
+    good = write(tmp_path, "events", event("ann", 1))
+    stray = tmp_path / where / "part-copy.parquet"
+    stray.parent.mkdir(parents=True, exist_ok=True)
+    stray.write_bytes(good.read_bytes())
+    for found in (rows_left(tmp_path, [gone("ann")]), erase(tmp_path, gone("ann"))):
+        (said,) = [said for table in found.values() for said in table.left_alone]
+        assert said.startswith(f"{where}/part-copy.parquet: expected to lie in a folder dt=YYYY-MM-DD")
+    assert stray.exists()

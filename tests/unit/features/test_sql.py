@@ -173,6 +173,17 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, kind: str) -> None:
         query(tmp_path, "SELECT * FROM profiles_latest")
 
 
+def test_a_folder_that_is_no_day_is_named(tmp_path: Path, history: Path) -> None:
+    (good,) = list(history.glob("profiles/dt=*/*.parquet"))[:1]
+    folder = tmp_path / "odd" / "profiles" / "dt=yesterday"
+    folder.mkdir(parents=True)
+    (folder / "part-0.parquet").write_bytes(good.read_bytes())
+    with pytest.raises(
+        SqlError, match=r"^profiles/dt=yesterday/part-0\.parquet: expected to lie in a folder"
+    ):
+        query(tmp_path / "odd", "FROM profiles")
+
+
 def test_the_dictionary_says_what_every_column_means() -> None:
     text = dictionary()
     assert "| None |" not in text
