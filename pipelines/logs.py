@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from features.errors import PortraitError
+
 _OURS: Final = ("features", "models", "pipelines")
 
 
@@ -13,8 +15,17 @@ def configure(level: int = logging.INFO) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", force=True)
     root = logging.getLogger()
     root.filters = [_is_news]
+    for handler in root.handlers:
+        handler.addFilter(_without_trace)
     for name in _OURS:
         logging.getLogger(name).setLevel(level)
+
+
+def _without_trace(record: logging.LogRecord) -> bool:
+    """Beam logs what a step raises with its traceback; an error that explains itself needs none."""
+    if record.exc_info and isinstance(record.exc_info[1], PortraitError):
+        record.exc_info = None
+    return True
 
 
 def _is_news(record: logging.LogRecord) -> bool:
