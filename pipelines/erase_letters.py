@@ -23,7 +23,7 @@ from typing import Final
 
 from features.online import SourcePosition
 from pipelines.kafka import RoundReader, Sender
-from pipelines.kafka.connect import existing_topics
+from pipelines.kafka.connect import existing_topics, topics_beginning
 from pipelines.kafka.dead_letter import REPLAYED
 from pipelines.kafka.trim import delete_before
 from pipelines.named_users import users_of_letter
@@ -103,8 +103,13 @@ def _read(settings: Settings, ends: Mapping[SourcePosition, int] | None) -> Iter
 
 
 def _reader(settings: Settings) -> RoundReader | None:
-    """A reader in the replay's group; None where there is no dead-letter topic yet."""
-    topics = existing_topics(settings.kafka, dead_letter_topics(settings))
+    """A reader in the replay's group; None where there is no dead-letter topic yet.
+
+    The topics of backfills (``.dead.<name>``) are read too: letters in them are as old as the live ones.
+    """
+    own = dead_letter_topics(settings)
+    names = [*own, *topics_beginning(settings.kafka, [f"{name}." for name in own])]
+    topics = existing_topics(settings.kafka, names)
     kafka = dataclasses.replace(settings.kafka, group_id=f"{settings.kafka.group_id}.replay")
     return RoundReader(kafka, topics) if topics else None
 

@@ -246,6 +246,13 @@ def create_topics(
     return missing
 
 
+def topics_beginning(kafka: Kafka, prefixes: Iterable[str]) -> list[str]:
+    """Names of the topics that begin with one of these. Raises KafkaUnavailableError."""
+    beginnings = tuple(prefixes)
+    with connect(kafka, KafkaAdminClient) as admin:
+        return sorted(name for name in admin.list_topics() if name.startswith(beginnings))
+
+
 def describe(admin: Any, topics: Iterable[str], kafka: Kafka) -> dict[str, TopicInfo]:
     """:func:`topics_info` over an open admin client."""
     names = list(dict.fromkeys(topics))

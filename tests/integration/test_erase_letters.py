@@ -23,10 +23,10 @@ from tests.messages import RECORD_MS, binary, structured
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
 
-def _letter(job: Job, user: str, number: int, partition: int = 0) -> None:
+def _letter(job: Job, user: str, number: int, partition: int = 0, suffix: str = ".dead") -> None:
     record = binary(value=b"{" + str(number).encode(), key=user.encode(), ce_subject=user, ce_id=str(number))
     record = record._replace(topic=job.settings.kafka.topics.reviews, offset=number)
-    message = dead_letter(Rejected(record, Reason.BAD_JSON, "ParseEvents", "", "expected JSON"))
+    message = dead_letter(Rejected(record, Reason.BAD_JSON, "ParseEvents", "", "expected JSON"), suffix)
     sender = Sender(job.settings.kafka)
     sender.send(*message, partition=partition, timestamp_ms=RECORD_MS + number)
     sender.close()
@@ -61,6 +61,18 @@ def test_the_letters_of_a_user_go_and_all_others_stay_byte_for_byte(job: Job) ->
     assert _letters(job) == _without(before, "ann")
     assert letters_left(job.settings, ["ann"]).letters == 0
     assert remove_letters(job.settings, ["ann"]).copied == 0
+
+
+def test_the_letters_of_a_backfill_go_too(job: Job, kafka_server: KafkaServer) -> None:
+    suffix = ".dead.backfill_1"
+    name = f"{job.settings.kafka.topics.reviews}{suffix}"
+    topic = kafka_server.new_topic(1, name, **{"retention.ms": "-1"})
+    for number, user in enumerate(["ann", "bob"]):
+        _letter(job, user, number, suffix=suffix)
+    assert letters_left(job.settings, ["ann"]).letters == 3
+    remove_letters(job.settings, ["ann"])
+    assert letters_left(job.settings, ["ann"]).letters == 0
+    assert [record.key for record in job.read([topic])] == [b"bob"]
 
 
 def test_others_survive_a_kill_between_copy_and_removal(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
