@@ -18,7 +18,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -86,6 +86,7 @@ def backfill(
 
     Second: the settings of the fresh one. Raises UsageError, KafkaFailureError, StoreError, HistoryError.
     """
+    sources = None if files is None else {file: f"file:{_digest(file)}" for file in files}
     name = name or f"backfill_{worker(settings).spaces.profile_space[:8]}"
     fresh = make_project(settings, name)
     folder = fresh.feature_repo.parent
@@ -95,7 +96,9 @@ def backfill(
         store = ready_store(fresh)
         done.tombstones_imported = import_marks(live, store, worker(fresh).state_spaces)
         progress(f"imported {done.tombstones_imported} tombstones; filling {folder}")
-        done.records = _from_kafka(fresh, progress) if files is None else _from_files(fresh, files, progress)
+        done.records = (
+            _from_kafka(fresh, progress) if sources is None else _from_files(fresh, sources, progress)
+        )
         progress("comparing with the live store")
         done.ledger = compare(live, settings.history.dir, store, fresh)
     finally:
@@ -156,10 +159,11 @@ def _from_kafka(settings: Settings, progress: Callable[[str], object]) -> int:
     return run.run(until_caught_up=True).records
 
 
-def _from_files(settings: Settings, files: Sequence[Path], progress: Callable[[str], object]) -> int:
+def _from_files(settings: Settings, sources: Mapping[Path, str], progress: Callable[[str], object]) -> int:
     """Run event files (what ``portrait produce`` sends) through the graph; from where the last run was.
 
-    A file is a source of its own, known by its content, and its change time is the record's timestamp.
+    ``sources``: file → its topic id. A file is a source of its own, known by its content, and its change time
+    is the record's timestamp.
     """
     try:
         make_output_topics(settings)
@@ -167,8 +171,8 @@ def _from_files(settings: Settings, files: Sequence[Path], progress: Callable[[s
         progress(f"{error}; going on without: the first record that must be rejected ends it")
     runner, store, history = RoundRunner(settings), worker(settings).store, history_writer(settings)
     done, total = store.read_positions(_FILES), 0
-    for file in files:
-        source = SourcePosition(f"file:{_digest(file)}", file.name, 0)
+    for file, topic_id in sources.items():
+        source = SourcePosition(topic_id, file.name, 0)
         at = done.get(source, 0)
         records = islice(_records(file, source.topic_id, settings), at, None)
         while some := list(islice(records, settings.rounds.max_records)):
