@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from typing import Final, NamedTuple
 
@@ -56,13 +57,19 @@ def dead_letter(rejected: Rejected, suffix: str = ".dead") -> Message:
         "offset": str(record.offset),
         "time": _iso8601(record.timestamp_ms),
         "timestamp-ms": str(record.timestamp_ms),
-        "version": version("portrait-profiles"),
+        "version": _version(),
         "nulls": ",".join(nulls),
         "headers": str(len(record.headers)),
     }
     kept = tuple((name, held or b"") for name, held in record.headers)
     errors = tuple((PREFIX + name, text.encode()) for name, text in added.items())
     return Message(record.topic + suffix, record.key, value, kept + errors)
+
+
+@cache
+def _version() -> str:
+    """Of this software; looking it up takes longer than all else of a letter."""
+    return version("portrait-profiles")
 
 
 def _iso8601(timestamp_ms: int) -> str:
