@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,23 +140,29 @@ REFUSALS = "refusals"
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """What came out, in Markdown."""
     faults = {name: result for name, result in results.items() if "gap_s" in result}
-    lines = [
-        "| fault | recovered after s | commands took s | sent | lost | doubled | diverged | not in parquet |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    columns = ("gap_s", "command_s", "sent", "loss", "duplicates", "divergence", "not_in_parquet")
-    lines += [
-        f"| {name} | {' | '.join(str(result[column]) for column in columns)} |"
-        for name, result in faults.items()
-    ]
     refused = results.get(REFUSALS, {}).get("refusals", {})
-    if refused:
-        lines += ["", "| refused | after s | exit code | message |", "|---|---|---|---|"]
-    lines += [
-        f"| {name} | {case['seconds']} | {case['exit_code']} | {case['message'].replace('|', '/')} |"
-        for name, case in refused.items()
+    return "\n\n".join(
+        (
+            _rows(
+                ("fault", "recovered after s", "commands took s", "sent", "lost", "doubled", "diverged"),
+                faults,
+                ("gap_s", "command_s", "sent", "loss", "duplicates", "divergence"),
+            ),
+            _rows(
+                ("refused", "after s", "exit code", "message"), refused, ("seconds", "exit_code", "message")
+            ),
+        )
+    ).strip()
+
+
+def _rows(titles: Sequence[str], results: Mapping[str, Mapping[str, Any]], columns: Sequence[str]) -> str:
+    rows = [
+        (name, *(str(result[column]).replace("|", "/") for column in columns))
+        for name, result in results.items()
     ]
-    return "\n".join(lines)
+    return (
+        "\n".join(f"| {' | '.join(row)} |" for row in (titles, ["---"] * len(titles), *rows)) if rows else ""
+    )
 
 
 def main() -> int:
