@@ -18,9 +18,8 @@ FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF")
 MAX_PIXELS: Final = 25_000_000
 MIN_SIDE_PX: Final = 16
 MAX_ASPECT: Final = 20
-KEPT_ASPECT: Final = (3 / 4, 1.0)
-"""Least and greatest width over height of what is kept of a picture: the shapes of most that are trained on.
-A garment then has the same proportions however its photo was held."""
+KEPT_ASPECT: Final = 4 / 3
+"""A longer picture is cut to this, the shape of most that are trained on, instead of being squashed more."""
 DECODER_VERSION: Final = 2
 """Part of the encoder's fingerprint: grows with every change of what the pixels become."""
 
@@ -44,8 +43,7 @@ warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)  # see _orie
 def decode_image(content: bytes, side_px: int = SIDE_PX) -> npt.NDArray[np.uint8]:
     """JPEG, PNG, WebP or GIF bytes → uint8 RGB ``[side_px, side_px, 3]``, upright, frame 0, over white.
 
-    The middle of KEPT_ASPECT is stretched into the square (see the model card): a longer picture loses its
-    ends, others nothing.
+    The middle, of KEPT_ASPECT at most, is stretched into the square: a longer picture loses its ends.
     Metadata (EXIF, GPS) ends here.
 
     Raises ContentError: ``unsupported_format``, ``media_too_large`` (more than MAX_PIXELS),
@@ -107,18 +105,15 @@ def _webp_canvas_px(content: bytes) -> tuple[int, int]:
 
 
 def _upright_pixels(picture: Image.Image, side_px: int) -> npt.NDArray[np.uint8]:
-    orientation = _orientation(picture)
-    middle = _middle(*picture.size, lies=5 <= orientation <= 8)
-    small = _to_rgb(picture).resize((side_px, side_px), Image.Resampling.BILINEAR, middle)
-    turn = _UPRIGHT.get(orientation)
+    small = _to_rgb(picture).resize((side_px, side_px), Image.Resampling.BILINEAR, _middle(*picture.size))
+    turn = _UPRIGHT.get(_orientation(picture))
     return np.array(small if turn is None else small.transpose(turn), dtype=np.uint8)
 
 
-def _middle(width_px: int, height_px: int, lies: bool) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom of the part that has KEPT_ASPECT once a picture that ``lies`` is upright."""
-    least, greatest = KEPT_ASPECT if not lies else (1 / KEPT_ASPECT[1], 1 / KEPT_ASPECT[0])
-    left = max(width_px - height_px * greatest, 0) / 2
-    top = max(height_px - width_px / least, 0) / 2
+def _middle(width_px: int, height_px: int) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of what is kept."""
+    left = max(width_px - height_px * KEPT_ASPECT, 0) / 2
+    top = max(height_px - width_px * KEPT_ASPECT, 0) / 2
     return left, top, width_px - left, height_px - top
 
 

@@ -150,13 +150,9 @@ def test_a_long_picture_loses_its_ends_and_one_of_a_kept_shape_nothing() -> None
         image.paste((0, 0, 255), (long, high, width - long, height - high))
         return image
 
-    for cut in (with_red_ends(400, 200, 90), with_red_ends(150, 400, 90)):
+    for cut in (with_red_ends(400, 150, 90), with_red_ends(150, 400, 90)):
         assert decode_image(encoded(cut))[..., 0].max() == 0
-        exif = Image.Exif()
-        exif[0x0112] = 6
-        lying = cut.transpose(Image.Transpose.ROTATE_90)
-        assert decode_image(encoded(lying, exif=exif))[..., 0].max() == 0
-    for whole in (with_red_ends(300, 400, 20), picture(200, 200)):
+    for whole in (with_red_ends(300, 400, 20), with_red_ends(400, 300, 20), picture(200, 200)):
         stretched = np.array(whole.resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR))
         np.testing.assert_array_equal(decode_image(encoded(whole)), stretched)
 
