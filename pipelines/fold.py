@@ -207,18 +207,19 @@ def fold_numbers(
         records = _retry(lambda asked=asked: context.store.read_states(asked), context)  # type: ignore[misc]
         now_us = int(context.clock() * 1e6)
         before = unpack(records, context.spaces)
-        result = fold(before, place[user_of[chosen]], numbers[chosen], context.policy, now_us)
+        own, batch = place[user_of[chosen]], numbers.take(chosen)
+        result = fold(before, own, batch, context.policy, now_us)
         if revisions is not None:
             held = result.states.head["revision"]
             held[~result.unchanged] = np.maximum(held, revisions[pending] + 1)[~result.unchanged]
-        erases = place[user_of[chosen[numbers["kind"][chosen] == Kind.ERASE]]]
+        erases = own[batch["kind"] == Kind.ERASE]
         won = _store(asked, before.head["revision"], result, erases, context, folded)
-        done = won[place[user_of[chosen]]]
+        done = won[own]
         folded.outcomes[chosen[done]] = result.outcome[done]
-        live = ~result.states.erased[place[user_of[chosen]]]
+        live = ~result.states.erased[own]
         kept[chosen[done & live & np.isin(result.outcome, _ROWS)]] = True
         if context.counted:
-            _count(result, done, numbers[chosen], now_us)
+            _count(result, done, batch, now_us)
         pending = pending[~won]
         if not len(pending):
             return folded, kept
@@ -256,25 +257,22 @@ def _store(
     views = encode_views(columns)
     packed = pack(states)
     head = states.head
+    numbers = (held, head["revision"], np.maximum(head["last_event_us"], 0), head["created_us"])
+    rows = zip(users, packed, views, states.erased.tolist(), *(n.tolist() for n in numbers), strict=True)
     writes = [
-        ProfileWrite(
-            user_id=users[i],
-            expected_revision=int(held[i]),
-            revision=int(head["revision"][i]),
-            record=packed[i],
-            views=None if states.erased[i] else views[i],
-            event_timestamp_us=max(int(head["last_event_us"][i]), 0),
-            created_us=int(head["created_us"][i]),
+        ProfileWrite(user_id, expected, revision, record, None if erased else view, event_us, created_us)
+        for is_new, (user_id, record, view, erased, expected, revision, event_us, created_us) in zip(
+            changed.tolist(), rows, strict=True
         )
-        for i in np.flatnonzero(changed).tolist()
+        if is_new
     ]
     won = ~changed
     if writes:
         won[changed] = _retry(lambda: context.store.compare_and_set(writes), context)
     metrics.PROFILES.inc(int((won & changed).sum()))
-    shown = np.flatnonzero(won & ~states.erased)
-    if shown.size:
-        folded.profiles.append(profile_batch(users, columns).take(pa.array(shown)))
+    shown = won & ~states.erased
+    if shown.any():
+        folded.profiles.append(profile_batch(users, columns).filter(pa.array(shown)))
     told = changed.copy()
     told[erases] = True
     folded.erased += [users[i] for i in np.flatnonzero(won & told & states.erased).tolist()]

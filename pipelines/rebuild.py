@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -43,6 +45,8 @@ from pipelines.tombstones import Controls, fold_controls, import_marks
 _FLUSH_S: Final = 60.0
 _FLUSH_BYTES: Final = 128 << 20
 _SAY_EVERY_S: Final = 2.0
+_AT_ONCE: Final = 2
+"""Batches of users folded at once: one computes while the store works on the other's."""
 
 
 @dataclass
@@ -64,6 +68,11 @@ class Rebuilt:
     events_per_second: int = 0
     left_alone: list[str] = field(default_factory=list)
     """Users whose state is damaged and who are not served: they may be erased."""
+
+    def add(self, part: Rebuilt) -> None:
+        """Count what was done with some more users."""
+        for name in ("users", "rebuilt", "healed", "events", "applied", "erased", "left_alone"):
+            setattr(self, name, getattr(self, name) + getattr(part, name))
 
     def as_json(self) -> str:
         return json.dumps(asdict(self))
@@ -123,8 +132,9 @@ def fold_table(
     started_s = said_s = time.monotonic()
     writer = HistoryWriter(directory, _FLUSH_S, _FLUSH_BYTES)
     with exclusive(directory):  # no file may go while they are read
-        for some in events_by_user(directory, context.names[0], context.taxonomy, limits=limits):
-            _fold_users(_after(some, ended_us), context, report, writer)
+        users = events_by_user(directory, context.names[0], context.taxonomy, limits=limits)
+        for part in _side_by_side(lambda some: _fold_users(_after(some, ended_us), context, writer), users):
+            report.add(part)
             if writer.due():
                 writer.flush()
             if time.monotonic() - said_s >= _SAY_EVERY_S:
@@ -133,6 +143,18 @@ def fold_table(
         writer.flush()
     report.seconds = round(time.monotonic() - started_s, 3)
     report.events_per_second = int(report.events / max(report.seconds, 1e-3))
+
+
+def _side_by_side(work: Callable[[UserEvents], Rebuilt], batches: Iterable[UserEvents]) -> Iterator[Rebuilt]:
+    """The work on each batch, in their order; no batch is read long before its turn."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        begun: deque[Future[Rebuilt]] = deque()
+        for some in batches:
+            begun.append(pool.submit(work, some))
+            if len(begun) > _AT_ONCE:
+                yield begun.popleft().result()
+        for last in begun:
+            yield last.result()
 
 
 def _import_from(repo: Path, context: FoldContext) -> int:
@@ -151,8 +173,9 @@ def _after(some: UserEvents, ended_us: Mapping[str, int]) -> UserEvents:
     return UserEvents(some.users, some.revisions, some.user_of[kept], some.numbers[kept])
 
 
-def _fold_users(some: UserEvents, context: FoldContext, report: Rebuilt, writer: HistoryWriter) -> None:
+def _fold_users(some: UserEvents, context: FoldContext, writer: HistoryWriter) -> Rebuilt:
     """Fold the events of some users; their new profiles become rows of ``profiles``."""
+    report = Rebuilt()
     try:
         folded, _ = _fold(some, context)
     except (StatelessUsersError, RecordError):
@@ -167,12 +190,12 @@ def _fold_users(some: UserEvents, context: FoldContext, report: Rebuilt, writer:
     erased = np.unique(some.user_of[folded.outcomes == Outcome.ABSORBED])
     report.erased += len(np.setdiff1d(erased, changed))
     names = pa.array(some.users, pa.string())
-    for (
-        batch
-    ) in folded.profiles:  # those newer than the table's: a killed rebuild may have stored unwritten ones
+    for batch in folded.profiles:
+        # Those newer than the table's: a killed rebuild may have stored unwritten ones.
         place = pc.index_in(batch.column(JOIN_KEY), value_set=names).to_numpy()
         newer = batch.column("revision").to_numpy() > some.revisions[place]
         writer.add("profiles", batch.filter(pa.array(newer)))
+    return report
 
 
 def _fold(some: UserEvents, context: FoldContext) -> tuple[Folded, npt.NDArray[Any]]:

@@ -205,7 +205,7 @@ class SqliteProfiles:
 
     def _write(self, db: sqlite3.Connection, writes: Iterable[ProfileWrite]) -> None:
         states = []
-        rows: dict[str, list[tuple[bytes, str, bytes, int, int]]] = {view: [] for view in self._tables}
+        rows: dict[tuple[str, ...], list[tuple[bytes | int, ...]]] = {}  # of each view and its features
         erased = []
         for write in writes:
             states.append((write.user_id, write.revision, write.record))
@@ -215,14 +215,16 @@ class SqliteProfiles:
                 continue
             times_s = (write.event_timestamp_us // 1_000_000, write.created_us // 1_000_000)
             for view, features in write.views.items():
-                rows[view].extend([(key, name, value, *times_s) for name, value in features.items()])
+                if features:
+                    rows.setdefault((view, *features), []).append((key, *times_s, *features.values()))
         db.executemany(
             f"INSERT INTO {self._state} VALUES (?, ?, ?) ON CONFLICT (user_id) DO UPDATE SET "
             "revision = excluded.revision, record = excluded.record",
             states,
         )
-        for view, table in self._tables.items():
-            db.executemany(upsert_sql(table), rows[view])
+        for (view, *names), values in rows.items():
+            db.executemany(upsert_sql(self._tables[view], names), values)
+        for table in self._tables.values():
             db.executemany(f"DELETE FROM {table} WHERE entity_key = ?", erased)
 
 
@@ -263,13 +265,16 @@ def create_tables(db: sqlite3.Connection, project: str) -> None:
     db.execute("COMMIT")
 
 
-def upsert_sql(table: str) -> str:
-    """Write one feature: entity key, name, value, event and creation time in whole seconds UTC.
+def upsert_sql(table: str, names: Sequence[str]) -> str:
+    """Write the named features of a user: entity key, event and creation time in whole seconds UTC, values.
 
-    ``value_text``, which Feast fills for its text search, stays empty.
+    One statement a user takes half the time of one a feature. ``value_text``, which Feast fills for its text
+    search, stays empty.
     """
+    texts = ("'" + name.replace("'", "''") + "'" for name in names)
+    rows = ", ".join(f"(?1, {text}, ?{number}, ?2, ?3)" for number, text in enumerate(texts, start=4))
     return (
-        f"INSERT INTO {table} (entity_key, feature_name, value, event_ts, created_ts) VALUES (?, ?, ?, ?, ?) "
+        f"INSERT INTO {table} (entity_key, feature_name, value, event_ts, created_ts) VALUES {rows} "
         "ON CONFLICT (entity_key, feature_name) DO UPDATE SET value = excluded.value, "
         "event_ts = excluded.event_ts, created_ts = excluded.created_ts"
     )

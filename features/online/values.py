@@ -8,7 +8,6 @@ in memory. A test compares every type with Feast's own serialization.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -29,9 +28,6 @@ _UNIX_TIMESTAMP: Final = bytes([8 << 3 | 0])
 _STRING_LIST: Final = bytes([12 << 3 | 2])
 _FLOAT_LIST: Final = b"\x82\x01"  # 16 << 3 | 2, as a varint
 _ITEM: Final = bytes([1 << 3 | 2])  # ``repeated val = 1`` of the list messages
-
-_SHIFTS: Final = np.arange(0, 70, 7, dtype=np.uint64)
-"""Of the ten groups of 7 bits in 64 bits."""
 
 _SMALL_VARINTS: Final = tuple(bytes([i]) for i in range(128))
 
@@ -104,68 +100,41 @@ def _vectors(column: Column) -> list[bytes]:
 
 def _floats(column: Column) -> list[bytes]:
     array = np.asarray(column, dtype="<f4")  # None becomes NaN
-    raw = np.empty((len(array), 5), np.uint8)
-    raw[:, :1], raw[:, 1:] = _FLOAT[0], array.view(np.uint8).reshape(-1, 4)
-    return _cut(raw, np.where(np.isnan(array), 0, 5))
-
-
-def _ints(column: Column) -> list[bytes]:
-    numbers = _python(column)
-    if None in numbers:
-        return [NULL if number is None else int64(number) for number in numbers]
-    return _varints(_INT64, np.array(numbers, np.int64))
-
-
-def _times(column: Column) -> list[bytes]:
-    time_us = np.array([time_us or 0 for time_us in _python(column)], np.int64)
-    return _varints(_UNIX_TIMESTAMP, time_us // 1_000_000, time_us == 0)
-
-
-def _varints(
-    tag: bytes, numbers: npt.NDArray[np.int64], null: npt.NDArray[np.bool_] | None = None
-) -> list[bytes]:
-    """Values of integers, each the tag and a varint; NULL where ``null``."""
-    groups = numbers.astype(np.uint64)[:, None] >> _SHIFTS
-    more = groups[:, 1:] != 0
-    raw = np.empty((len(numbers), 1 + len(_SHIFTS)), np.uint8)
-    raw[:, 0] = tag[0]
-    raw[:, 1:] = groups & 127
-    raw[:, 1:-1] |= more.astype(np.uint8) << 7
-    sizes = 2 + more.sum(axis=1)
-    return _cut(raw, sizes if null is None else np.where(null, 0, sizes))
-
-
-def _cut(rows: npt.NDArray[np.uint8], sizes: npt.NDArray[np.int64]) -> list[bytes]:
-    """The first bytes of every row, so many as ``sizes`` says."""
-    raw, starts = rows.tobytes(), range(0, rows.size, rows.shape[1])
-    return [raw[start : start + size] for start, size in zip(starts, sizes.tolist(), strict=True)]
-
-
-def _strings(column: Column) -> list[bytes]:
-    known = {text: NULL if text is None else _string(_STRING, text) for text in set(_python(column))}
-    return [known[text] for text in _python(column)]
-
-
-def _string_lists(column: Column) -> list[bytes]:
-    lists = _python(column)
-    known = {text: _string(_ITEM, text) for text in {text for texts in lists if texts for text in texts}}
+    raw = array.tobytes()
     return [
-        NULL if texts is None else _sized(_STRING_LIST, b"".join([known[text] for text in texts]))
-        for texts in lists
+        NULL if missing else _FLOAT + raw[4 * i : 4 * i + 4]
+        for i, missing in enumerate(np.isnan(array).tolist())
     ]
 
 
+def _ints(column: Column) -> list[bytes]:
+    return [NULL if number is None else int64(number) for number in _python(column)]
+
+
+def _times(column: Column) -> list[bytes]:
+    return [
+        _UNIX_TIMESTAMP + varint(time_us // 1_000_000) if time_us else NULL for time_us in _python(column)
+    ]
+
+
+def _strings(column: Column) -> list[bytes]:
+    return [NULL if text is None else _string(_STRING, text) for text in _python(column)]
+
+
+def _string_lists(column: Column) -> list[bytes]:
+    out = []
+    for texts in _python(column):
+        if texts is None:
+            out.append(NULL)
+            continue
+        items = b"".join([_string(_ITEM, text) for text in texts])
+        out.append(b"".join((_STRING_LIST, varint(len(items)), items)))
+    return out
+
+
 def _string(tag: bytes, text: str) -> bytes:
-    return _sized(tag, text.encode())
-
-
-def _sized(tag: bytes, raw: bytes) -> bytes:
-    return _head(tag, len(raw)) + raw
-
-
-@lru_cache(maxsize=4096)
-def _head(tag: bytes, size: int) -> bytes:
-    return tag + varint(size)
+    raw = text.encode()
+    return b"".join((tag, varint(len(raw)), raw))
 
 
 def _python(column: Column) -> Sequence[Any]:

@@ -125,13 +125,12 @@ def bench_bare_sqlite(path: Path, size: int, views: list[Views]) -> dict[str, di
                     'INSERT OR REPLACE INTO "bench_portrait_state" VALUES (?, 1, ?)',
                     [(user, record) for user in users],
                 )
-                for view in views[0]:
+                for view, features in views[0].items():
                     rows = [
-                        (entity_key(user), name, value, 1, 1)
+                        (entity_key(user), 1, 1, *served[view].values())
                         for user, served in zip(users, views, strict=False)
-                        for name, value in served[view].items()
                     ]
-                    db.executemany(upsert_sql(f'"bench_{view}"'), rows)
+                    db.executemany(upsert_sql(f'"bench_{view}"', list(features)), rows)
                 db.execute("COMMIT")
 
         def read(_: int) -> None:
