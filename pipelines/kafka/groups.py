@@ -253,16 +253,21 @@ class ReadGroupFn(beam.DoFn):
         while self._clock() < until_s and count < MAX_RECORDS:
             left_ms = max(1, int((until_s - self._clock()) * 1000))
             polled = reader.poll(MAX_RECORDS - count, MAX_BYTES, left_ms)
-            for topic, number in Counter(record.topic for record in polled).items():
-                metrics.RECORDS.labels(topic=topic).inc(number)
-            for record in polled:
+            for number, record in enumerate(polled):
                 partition = SourcePosition(record.topic_id, record.topic, record.partition)
                 if not tracker.try_claim((partition, record.offset + 1)):
+                    _count(polled[:number])
                     return False  # the next call seeks back to what is left
                 count += 1
                 yield record
+            _count(polled)
         for claim in reader.positions().items():  # transaction markers, and partitions without records
             if not tracker.try_claim(claim):
                 return False
         tracker.defer_remainder(Duration(seconds=RESUME_AFTER_S))
         return True
+
+
+def _count(read: Iterable[Record]) -> None:
+    for topic, number in Counter(record.topic for record in read).items():
+        metrics.RECORDS.labels(topic=topic).inc(number)
