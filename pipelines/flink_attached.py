@@ -71,13 +71,14 @@ def run_attached(
 
 
 def _serve_figures(rest: FlinkRest, port: int) -> JobFigures:
-    from prometheus_client import CollectorRegistry, start_http_server
+    from prometheus_client import CollectorRegistry
 
+    from pipelines import metrics
     from pipelines.job_metrics import JobFigures
 
     figures, registry = JobFigures(rest), CollectorRegistry()
     registry.register(figures)
-    start_http_server(port, addr="127.0.0.1", registry=registry)
+    metrics.serve(port, registry)
     return figures
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from features.errors import UsageError
 from features.outcome import Outcome
 from pipelines.records import Reason
 
@@ -54,3 +55,14 @@ for _outcome in Outcome:
     EVENTS.labels(outcome=_outcome.name.lower())
 for _reason in Reason:
     REJECTS.labels(reason=_reason)
+
+
+def serve(port: int, registry: CollectorRegistry = REGISTRY) -> None:
+    """Answer Prometheus on loopback from now on. Raises UsageError for a port that cannot be had."""
+    try:
+        start_http_server(port, addr="127.0.0.1", registry=registry)
+    except OSError as error:
+        raise UsageError(
+            f"--metrics-port: expected a port that is free on 127.0.0.1, got {port}: {error.strerror}; name "
+            "another"
+        ) from error

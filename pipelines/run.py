@@ -288,9 +288,7 @@ def run_rounds(
 ) -> None:
     """``portrait run``: set up metrics and signals, then loop. A worker ends when its ``parent`` is gone."""
     if metrics_port:
-        from prometheus_client import start_http_server
-
-        start_http_server(metrics_port, addr="127.0.0.1")
+        metrics.serve(metrics_port)
     run = LocalRun(settings, worker)
 
     def stop(_signum: int, _frame: FrameType | None) -> None:

@@ -6,14 +6,17 @@ import json
 import logging
 import shutil
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from models import checkpoint
+from pipelines import metrics
 from pipelines.broker import EmbeddedBroker
 from pipelines.cli import main
+from tests.ports import free_ports
 from tests.redis_server import running_redis
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -177,12 +180,13 @@ def test_an_event_file_that_cannot_be_sent_names_its_line(
     assert said in told
 
 
-def test_a_metrics_port_serves_what_the_readme_names(project: Path, broker: EmbeddedBroker) -> None:
-    from prometheus_client import generate_latest
-
-    import pipelines.metrics  # noqa: F401
-
-    text = generate_latest().decode()
+def test_a_metrics_port_serves_what_the_readme_names_and_a_taken_one_is_refused(
+    project: Path, broker: EmbeddedBroker, cli: Cli
+) -> None:
+    (port,) = free_ports(1)
+    metrics.serve(port)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        text = answer.read().decode()
     for name in (
         "events",
         "rejects",
@@ -193,3 +197,6 @@ def test_a_metrics_port_serves_what_the_readme_names(project: Path, broker: Embe
         "conflicts",
     ):
         assert f"portrait_{name}" in text
+    code, _, told = cli("run", *_flags(project, broker), "--metrics-port", str(port))
+    assert code == 2
+    assert f"--metrics-port: expected a port that is free on 127.0.0.1, got {port}" in told
