@@ -5,8 +5,7 @@ is measured over tables that were compacted (sorted by user: every file holds so
 finding them, writing the files anew and looking once more; readers' pause 0. The rebuild folds two
 batches at once, DuckDB and torch on one thread; ``events_per_cpu_second`` leaves out what it waits for Redis.
 Most of its cost is a user's, so it is measured again with a fifth of the users and five times the events.
-A million users take about
-7 GB of disk and 6 GB of Redis memory.
+A million users take about 7 GB of disk and 6 GB of Redis memory.
 """
 
 from __future__ import annotations
