@@ -11,7 +11,7 @@ export TZ := UTC
 export UV_LINK_MODE ?= copy
 
 .PHONY: help demo test lint bench train sample system-deps kafka-up kafka-down \
-	flink-up flink-down flink-status test-flink bench-flink lock clean
+	flink-up flink-down flink-status test-flink endure-flink bench-flink lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -71,8 +71,11 @@ flink-down: $(READY) ## stop them
 flink-status: $(READY) ## say what of it runs
 	@$(BIN)/python infra/flink/flink.py status
 
-test-flink: $(READY) ## faults on a real Flink cluster, with the ledger (about 30 minutes)
+test-flink: $(READY) ## faults and refusals on a real Flink cluster, with the ledger (about 45 minutes)
 	@$(BIN)/python -m tests.faults.flink_faults
+
+endure-flink: $(READY) ## 20 starts, half an hour of checkpoints, added partitions (about 45 minutes)
+	@$(BIN)/python -m tests.faults.flink_endurance
 
 bench-flink: $(READY) ## Flink beside local rounds: freshness and throughput
 	@$(BIN)/python -m tests.bench.bench_flink

@@ -42,8 +42,11 @@ _numbers = itertools.count()
 class Bench:
     """The parts that every measurement shares; each gets a project of its own."""
 
-    def __init__(self, folder: Path, kafka: KafkaServer, redis: RedisServer, cluster: Any) -> None:
+    def __init__(
+        self, folder: Path, settings: Sequence[str], kafka: KafkaServer, redis: RedisServer, cluster: Any
+    ) -> None:
         self.folder = folder
+        self.settings = {key: json.loads(text) for key, _, text in (one.partition("=") for one in settings)}
         self.kafka = kafka
         self.redis = redis
         self.cluster = cluster
@@ -51,7 +54,7 @@ class Bench:
     def job(self) -> tuple[Job, Sequence[Any]]:
         """A fresh project and the messages for its topics, each once."""
         folder = self.folder / f"bench{next(_numbers)}"
-        job = make_job(folder, self.kafka, redis=self.redis.connection_string)
+        job = make_job(folder, self.kafka, redis=self.redis.connection_string, **self.settings)
         pq.write_table(real_events(USERS), folder / "events.parquet")
         return job, list(read_messages(folder / "events.parquet", job.settings.kafka.topics))
 
@@ -193,6 +196,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=20_000, help="backlog of throughput")
     parser.add_argument("--workers", nargs="*", type=int, default=[1, 2])
     parser.add_argument("--rate", type=float, help="events/s of freshness [half of the throughput]")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=JSON", help="settings of the jobs")
     parser.add_argument("--seconds", type=float, default=60)
     chosen = parser.parse_args()
     which = chosen.which or ["throughput", "freshness"]
@@ -202,7 +206,7 @@ def main() -> None:
         kafka = stack.enter_context(running_kafka(folder / "kafka"))
         redis = stack.enter_context(running_redis(folder / "redis"))
         cluster = stack.enter_context(running_flink(folder / "cluster"))
-        bench = Bench(folder, kafka, redis, cluster)
+        bench = Bench(folder, chosen.set, kafka, redis, cluster)
         for runner in chosen.runners:
             for workers in chosen.workers if "throughput" in which else ():
                 print(f"bench_flink: throughput of {runner}, {workers} workers …", file=sys.stderr)
