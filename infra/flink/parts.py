@@ -51,7 +51,7 @@ def fetch_jars(cache: Path = ROOT / ".cache" / "flink") -> Path:
             raise FlinkClusterError(
                 f"flink: expected java and mvn, got no {' and no '.join(missing)}; {INSTALL}"
             )
-        say("flink: fetching Beam's runner and Flink (about 400 MB to download, once)")
+        sys.stderr.write("flink: fetching Beam's runner and Flink (about 400 MB to download, once)\n")
         partial = jars.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         _fetch_beam(pom, partial)

@@ -61,7 +61,7 @@ def fetch_jars(cache: Path = ROOT / ".cache" / "kafka") -> Path:
             raise KafkaNodeError(
                 f"kafka: expected java and mvn, got no {' and no '.join(missing)}; {INSTALL}"
             )
-        _say("kafka: fetching the jars (about 45 MB, once)")
+        sys.stderr.write("kafka: fetching the jars (about 45 MB, once)\n")
         partial = jars.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         command = [
