@@ -49,7 +49,7 @@ class Streams:
     following: Ints  # [u] category of what the user did next
     drifted: Bools  # [u]
 
-    def of(self, events: Bools) -> Streams:
+    def of(self, events: Bools | npt.NDArray[np.intp]) -> Streams:
         """These events alone, of the same users."""
         return replace(
             self,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, sync_playwright
 
 INSTALL = "sudo apt-get install -y --no-install-recommends chromium-headless-shell"
 
@@ -51,9 +51,14 @@ def open_file(browser: Browser, file: Path, *, width_px: int = 1280, dark: bool 
         viewport={"width": width_px, "height": 900}, color_scheme="dark" if dark else "light"
     )
     seen = Seen(page)
+
+    def dismiss(dialog: Dialog) -> None:
+        seen.said.append(dialog.message)
+        dialog.dismiss()
+
     page.on("console", lambda message: seen.said.append(message.text))
     page.on("pageerror", lambda error: seen.said.append(str(error)))
-    page.on("dialog", lambda dialog: (seen.said.append(dialog.message), dialog.dismiss()))
+    page.on("dialog", dismiss)
     page.on("request", lambda request: seen.asked.append(request.url))
     page.goto(file.as_uri())
     seen.asked.remove(file.as_uri())

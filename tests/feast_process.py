@@ -44,7 +44,7 @@ def feast_command(arguments: Sequence[str]) -> tuple[int, str]:
 
 def write(store: FeatureStore, view: FeatureView, rows: Sequence[tuple[str, int]]) -> None:
     """(user, revision) as Feast's own writers hand them over; greater revisions are of later events."""
-    data = [
+    data: list[tuple[EntityKey, dict[str, Value], datetime, datetime | None]] = [
         (
             EntityKey(join_keys=["user_id"], entity_values=[Value(string_val=user)]),
             {"revision": Value(int64_val=revision), "version": Value(int64_val=revision)},

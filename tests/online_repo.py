@@ -55,7 +55,7 @@ class Repo:
             record = db.execute(
                 f'SELECT record FROM "{self.project}_portrait_state" WHERE user_id = ?', (user_id,)
             ).fetchone()
-            features = {}
+            features: dict[str, bytes] = {}
             for view in ("user_profile", "user_modalities"):
                 table = sqlite_table(self.project, view)
                 query = f"SELECT feature_name, value FROM {table} WHERE entity_key = ?"

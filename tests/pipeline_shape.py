@@ -113,7 +113,8 @@ class _Shape:
     def _coder(self, name: str) -> str:
         coder = self._parts.coders[name]
         if coder.spec.urn == _PICKLED:  # Beam writes the class name before the pickle
-            return BytesValue.FromString(coder.spec.payload).value.partition(b"$")[0].decode()
+            pickled: bytes = BytesValue.FromString(coder.spec.payload).value
+            return pickled.partition(b"$")[0].decode()
         inner = ", ".join(map(self._coder, coder.component_coder_ids))
         short = coder.spec.urn.removeprefix("beam:coder:")
         return f"{short}({inner})" if inner else short

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +18,7 @@ NOW_US = 1_750_000_000_123_456
 
 def columns_of(revisions: list[int]) -> dict[str, Any]:
     """All columns of one profile a revision; numbers and texts are derived from it."""
-    make = {
+    make: dict[str, Callable[[int], Any]] = {
         "vector": lambda r: np.full(EMBEDDING_DIM, r, "f4"),
         "float": lambda r: r / 8,
         "int": lambda r: r,

@@ -81,7 +81,8 @@ def erase(directory: Path, n: int, erased: int) -> dict[str, Any]:
     report |= {f"{table}_files": found.files for table, found in removed.items()}
     if any(found.rows for found in left.values()):
         raise RuntimeError("bench_erase: expected no row of an erased user, got some")
-    with measured(one := {}):
+    one: dict[str, Any] = {}
+    with measured(one):
         remove_users(directory, [Erased(user_name(1), at, False, 0, {}, None)], grace_s=0.0)
     report["one_user_seconds"] = one["seconds"]
     return report

@@ -83,8 +83,13 @@ def on_flink(bench: Bench, job: Job, workers: int) -> Iterator[Callable[[], tupl
     """The job running on Flink; gives a call for the CPU seconds of (Python, JVM) so far."""
     jobs = FlinkJobs(bench.cluster, job)
     jobs.start(f"--parallelism={workers}")
+
+    def cpu_s() -> tuple[float, float]:
+        python, java = bench.processes()
+        return _cpu_s(python), _cpu_s(java)
+
     try:
-        yield lambda: tuple(map(_cpu_s, bench.processes()))  # type: ignore[return-value]
+        yield cpu_s
     finally:
         jobs.stop()
 

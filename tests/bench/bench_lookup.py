@@ -28,7 +28,8 @@ from features.online.sqlite_profiles import SqliteProfiles
 from features.online.values import encode_views
 from features.schema import PROFILE_FIELDS, VIEWS
 from features.served import lookup
-from tests.bench.bench_store import NOW_US, RECORD_BYTES, realistic_columns
+from tests.bench.bench_store import RECORD_BYTES, realistic_columns
+from tests.profiles import NOW_US
 from tests.redis_server import running_redis
 
 Read = Callable[[Sequence[str]], object]

@@ -17,8 +17,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import psutil
@@ -30,7 +32,7 @@ from pipelines import metrics
 from pipelines.demo_data import SAMPLE_EVENTS, joined_users_stream, write_demo_taxonomy
 from pipelines.encode import encode_events
 from pipelines.events import Event, ParseRules, parse
-from pipelines.fold import fold_context, fold_events
+from pipelines.fold import FoldContext, fold_context, fold_events
 from pipelines.init import write_project
 from pipelines.kafka import Sender
 from pipelines.produce import read_messages
@@ -137,7 +139,7 @@ def overhead(store: str = "sqlite", turns: int = 3) -> dict[str, Any]:
             for _ in range(turns):
                 turn += 1
                 bare.append(bare_loop(own, settings))
-                piped.append(_timed(lambda own=own, turn=turn: _round(runner, renewed(own, turn), settings)))
+                piped.append(_timed(partial(_new_round, runner, own, turn, settings)))
                 bare.append(bare_loop(own, settings))
             added = (np.median(piped) - np.median(bare)) / len(own) * 1e6
             found[name] = {
@@ -152,6 +154,10 @@ def overhead(store: str = "sqlite", turns: int = 3) -> dict[str, Any]:
 
 def _with_number(record: Record, number: int) -> tuple[tuple[str, bytes | None], ...]:
     return tuple((n, v + b"#%d" % number if n == "ce_id" and v else v) for n, v in record.headers)
+
+
+def _new_round(runner: RoundRunner, records: Sequence[Record], turn: int, settings: Settings) -> None:
+    _round(runner, renewed(records, turn), settings)
 
 
 def _round(runner: RoundRunner, records: Sequence[Record], settings: Settings) -> None:
@@ -177,7 +183,7 @@ def fold(store: str, turns: int = 8, batch: int = 500) -> dict[str, Any]:
         for turn in range(turns):
             events = [e._replace(numbers=_moved(e.numbers, turn)) for e in encoded]
             parts = [events[start : start + batch] for start in range(0, len(events), batch)]
-            took_s = _timed(lambda parts=parts: [fold_events(part, context) for part in parts])  # type: ignore[misc]
+            took_s = _timed(partial(_fold_all, parts, context))
             taken.append(took_s / len(events) * 1e6)
     return {
         "source": source,
@@ -185,6 +191,11 @@ def fold(store: str, turns: int = 8, batch: int = 500) -> dict[str, Any]:
         "us_per_event": round(float(np.median(taken[1:])), 1),
         "batch": batch,
     }
+
+
+def _fold_all(parts: Sequence[Sequence[EncodedEvent]], context: FoldContext) -> None:
+    for part in parts:
+        fold_events(part, context)
 
 
 def _encoded(records: Sequence[Record], settings: Settings) -> list[EncodedEvent]:
@@ -214,8 +225,8 @@ def freshness(rate: int = 100, seconds: float = 40, store: str = "redis") -> dic
     The first quarter, in which libraries warm up, is not counted.
     """
     ages: list[float] = []
-    metrics.FRESHNESS_SECONDS.observe = ages.append  # type: ignore[method-assign]
     with ExitStack() as stack:
+        stack.enter_context(patch.object(metrics.FRESHNESS_SECONDS, "observe", ages.append))
         # A real broker: librdkafka's mock gives one batch a partition and fetch, which builds a backlog.
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = stack.enter_context(running_kafka(folder))
@@ -229,7 +240,13 @@ def freshness(rate: int = 100, seconds: float = 40, store: str = "redis") -> dic
         context = multiprocessing.get_context("spawn")
         producer = context.Process(target=_produce, args=(settings, records, rate, seconds))
         producer.start()
-        threading.Thread(target=lambda: (producer.join(), time.sleep(3), run.stop())).start()
+
+        def stop_after_the_last() -> None:
+            producer.join()
+            time.sleep(3)
+            run.stop()
+
+        threading.Thread(target=stop_after_the_last).start()
         run.run()
     p50_s, p99_s = np.quantile(ages[len(ages) // 4 :], (0.5, 0.99)).round(3).tolist()
     told = {"source": source, "store": store, "rate": rate, "events": len(ages)}

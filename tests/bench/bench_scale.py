@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +91,11 @@ def fill(store: ProfileStore, directory: Path, population: Population, n: int) -
 
     for done, users in enumerate(chunks(n, CHUNK)):
         names = [user_name(i) for i in users.tolist()]
-        states, events = timed(
-            "generate and fold", lambda users=users: population.people(users, NOW_US - DAY_US)
-        )
+        states, events = timed("generate and fold", partial(population.people, users, NOW_US - DAY_US))
         _put(store, directory, population, names, states, events, NOW - timedelta(days=1), timed)
         again = np.flatnonzero(users % 10 < 3)
         states, events = timed(
-            "generate and fold", lambda s=states, u=users[again], a=again: _second_day(population, s, u, a)
+            "generate and fold", partial(_second_day, population, states, users[again], again)
         )
         names = [names[i] for i in again]
         _put(store, directory, population, names, states, events, NOW, timed)

@@ -23,7 +23,7 @@ from features.online.layout import entity_key, redis_field
 from features.online.redis_connection import connect
 from features.online.redis_profiles import STATE, RedisProfiles
 from features.online.sqlite_profiles import SqliteProfiles, upsert_sql
-from features.online.values import encode_views
+from features.online.values import Column, encode_views
 from features.schema import EMBEDDING_DIM, PROFILE_FIELDS
 from tests.profiles import NOW_US
 from tests.redis_server import RedisServer, running_redis
@@ -35,10 +35,10 @@ USERS = 2_000
 Views = dict[str, dict[str, bytes]]
 
 
-def realistic_columns(n: int) -> dict[str, object]:
+def realistic_columns(n: int) -> dict[str, Column]:
     """Columns of the sizes that real profiles have (tags and aspects about 600 bytes of JSON)."""
     rng = np.random.default_rng(0)
-    make: dict[str, Callable[[], object]] = {
+    make: dict[str, Callable[[], Column]] = {
         "vector": lambda: rng.normal(size=(n, EMBEDDING_DIM)).astype("f4"),
         "float": lambda: rng.normal(size=n),
         "int": lambda: rng.integers(0, 5_000, n),

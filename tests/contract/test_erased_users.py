@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from features.online import ProfileStore
+from features.online import ProfileStore, ProfileWrite
 from features.online.values import int64
 from tests.online_repo import Repo, Stored
 from tests.profiles import record_of, views_of, write_of
@@ -15,7 +15,7 @@ from tests.profiles import record_of, views_of, write_of
 pytestmark = pytest.mark.integration
 
 
-def _served(user_id: str, expected: int, incarnation: int) -> object:
+def _served(user_id: str, expected: int, incarnation: int) -> ProfileWrite:
     views: dict[str, Mapping[str, bytes]] = dict(views_of(expected + 1))
     views["user_profile"] = {**views["user_profile"], "incarnation": int64(incarnation)}
     return dataclasses.replace(write_of(user_id, expected), views=views)
@@ -28,13 +28,13 @@ def test_the_erased_and_the_readmitted_are_named_once_with_their_states(store: P
         _served("back", 0, 3),
         write_of("never-seen@example.com", 0, erased=True),
     ]
-    assert store.compare_and_set(writes) == [True] * 4  # type: ignore[arg-type]
+    assert store.compare_and_set(writes) == [True] * 4
     found = sorted(store.erased_users())
     assert found == [(user, record_of(1)) for user in ("back", "gone", "never-seen@example.com")]
 
 
 def test_a_store_without_erased_users_names_none(store: ProfileStore) -> None:
-    store.compare_and_set([_served("live", 0, 0)])  # type: ignore[list-item]
+    store.compare_and_set([_served("live", 0, 0)])
     assert list(store.erased_users()) == []
 
 
@@ -45,7 +45,7 @@ def test_many_erased_users_are_all_named(store: ProfileStore) -> None:
 
 
 def test_users_that_were_loaded_without_a_state_are_not_erased(store: ProfileStore, repo: Repo) -> None:
-    store.compare_and_set([_served("ann", 0, 0)])  # type: ignore[list-item]
+    store.compare_and_set([_served("ann", 0, 0)])
     repo.load_views_alone("bob")
     assert list(store.erased_users()) == []
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -21,6 +21,7 @@ from pipelines.fold import USERS_AT_ONCE, FoldContext, Folded, chunks, fold_even
 from tests.online_repo import Repo
 from tests.unit.features.builders import CONTROLS, At, assert_same, event
 
+T = TypeVar("T")
 TAXONOMY = load_taxonomy()
 NAMES = ("a" * 64, "b" * 64)
 SPACES = Spaces.of(*NAMES, TAXONOMY)
@@ -129,20 +130,20 @@ class FailingStore:
         self._store = store
         self._failures = list(failures)
 
-    def _call(self, method: str, *arguments: Any) -> Any:
+    def _call(self, call: Callable[[], T]) -> T:
         failure = self._failures.pop(0) if self._failures else "none"
         if failure == "before":
             raise StoreError("away")
-        result = getattr(self._store, method)(*arguments)
+        result = call()
         if failure == "after":
             raise StoreError("the answer was lost")
         return result
 
     def read_states(self, user_ids: Sequence[str]) -> list[bytes | None]:
-        return self._call("read_states", user_ids)
+        return self._call(lambda: self._store.read_states(user_ids))
 
     def compare_and_set(self, writes: Sequence[ProfileWrite]) -> list[bool]:
-        return self._call("compare_and_set", writes)
+        return self._call(lambda: self._store.compare_and_set(writes))
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

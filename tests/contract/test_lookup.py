@@ -54,6 +54,7 @@ def check_fields(profile: Profile, revision: int | None) -> None:
         assert (profile.embedding, profile.tags, profile.last_event) == (None, None, None)
         return
     made = columns_of([revision])
+    assert profile.embedding is not None
     assert np.array_equal(profile.embedding, made["embedding"][0])
     assert (profile.revision, profile.sentiment) == (revision, made["sentiment"][0])
     assert profile.tags == [{"id": f"r{revision}"}]

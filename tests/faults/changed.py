@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from typing import Any, Final
+from unittest.mock import patch
 
 import apache_beam as beam
 
@@ -23,7 +24,7 @@ class FoldShoppers(FoldProfiles):
 
 
 def _renamed() -> None:
-    graph.FoldProfiles = FoldShoppers  # type: ignore[misc]
+    patch.object(graph, "FoldProfiles", FoldShoppers).start()
 
 
 def _added() -> None:
@@ -31,17 +32,19 @@ def _added() -> None:
         _ = rejected | "Audit" >> beam.Map(repr)
         return WriteRejected.expand(self, rejected)
 
-    graph.WriteRejected = type("WriteRejected", (WriteRejected,), {"expand": expand})  # type: ignore[misc]
+    changed = type("WriteRejected", (WriteRejected,), {"expand": expand})
+    patch.object(graph, "WriteRejected", changed).start()
 
 
 def _of_another_beam() -> None:
     here = Versions.here()
-    Versions.here = lambda: Versions("2.0.0", here.portrait, here.python)  # type: ignore[method-assign]
+    other = Versions("2.0.0", here.portrait, here.python)
+    patch.object(Versions, "here", lambda: other).start()
 
 
 def _of_another_machine() -> None:
     """The cluster's folders and worker pools are out of the command's sight, as on other machines."""
-    flink_checks._LOOPBACK = frozenset()  # type: ignore[misc]
+    patch.object(flink_checks, "_LOOPBACK", frozenset()).start()
 
 
 CHANGES: Final[dict[str, Callable[[], None]]] = {

@@ -168,8 +168,8 @@ def refused(jobs: FlinkJobs, parts: Parts, name: str, case: Refusal) -> dict[str
         and "Traceback" not in done.stderr
         and taken_s <= WITHIN_S
     )
-    seen = {"ok": ok, "seconds": round(taken_s, 1), "exit_code": done.returncode}
-    seen["message"] = errors[-1].removeprefix("portrait: ") if errors else done.stderr[-800:]
+    message = errors[-1].removeprefix("portrait: ") if errors else done.stderr[-800:]
+    seen = {"ok": ok, "seconds": round(taken_s, 1), "exit_code": done.returncode, "message": message}
     say(f"refusals: {name}: {seen}{'' if ok else done.stderr[-3_000:]}")
     return seen
 

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any, Final
 
 import psutil
 import pytest
@@ -19,7 +21,7 @@ from tests.redis_server import running_redis
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.data, pytest.mark.timeout(900)]
 
-SMALL_ROUNDS = {"rounds.max_records": 25, "history.flush_s": 0.5}
+SMALL_ROUNDS: Final[dict[str, Any]] = {"rounds.max_records": 25, "history.flush_s": 0.5}
 """Many rounds and flushes, so that a kill falls between different steps."""
 
 
@@ -27,6 +29,14 @@ def _assert_clean(job: Job) -> None:
     found = job.audit()
     assert found.clean, (found, found.notes[:10])
     assert found.applied + found.rejected == found.identities
+
+
+def _progress(job: Job) -> tuple[int, int]:
+    return job.stored_profiles(), job.positions_committed()
+
+
+def _went_on(job: Job, before: tuple[int, int]) -> bool:
+    return _progress(job) != before
 
 
 def _committed_more_than(job: Job, before: int) -> bool:
@@ -42,12 +52,9 @@ def test_kill_9_at_random_points_loses_and_doubles_nothing(
         job = make_job(tmp_path / f"kill{seed}", kafka_server, redis=redis.connection_string, **SMALL_ROUNDS)
         job.produce(real_events(25))
         for _ in range(3):
-            before = job.stored_profiles(), job.positions_committed()
+            before = _progress(job)
             with job.started() as process:
-                wait_until(
-                    lambda before=before: (job.stored_profiles(), job.positions_committed()) != before,  # type: ignore[misc]
-                    120, "the run to store something",
-                )  # fmt: skip
+                wait_until(partial(_went_on, job, before), 120, "the run to store something")
                 time.sleep(moments.uniform(0, 0.6))
                 kill_group(process)
         job.run("run", "--until-caught-up")

@@ -46,7 +46,7 @@ def job(tmp_path: Path, kafka_server: KafkaServer) -> Job:
     """Letters of three users in two partitions; the last of partition 1 is nobody's that goes."""
     job = make_job(tmp_path / "letters", kafka_server)
     # Letters with old times: retention must not take them while the test runs.
-    kafka_server.new_topic(name=f"{job.settings.kafka.topics.reviews}.dead", **{"retention.ms": "-1"})
+    kafka_server.new_topic(4, f"{job.settings.kafka.topics.reviews}.dead", **{"retention.ms": "-1"})
     for number, user in enumerate(["ann", "bob", "ann", "carl"]):
         _letter(job, user, number)
     for number, user in enumerate(["bob", "carl"], 10):
@@ -110,7 +110,7 @@ def test_brokers_that_do_not_delete_are_named_and_nothing_is_lost(
 ) -> None:
     other = make_job(tmp_path / "compacted", kafka_server)
     dead = f"{other.settings.kafka.topics.reviews}.dead"
-    kafka_server.new_topic(name=dead, **{"cleanup.policy": "compact"})
+    kafka_server.new_topic(4, dead, **{"cleanup.policy": "compact"})
     _letter(other, "ann", 1)
     with pytest.raises(KafkaFailureError, match=r"expected the brokers to delete .* cleanup\.policy=delete"):
         remove_letters(other.settings, ["ann"])

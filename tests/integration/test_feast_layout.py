@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def value_of(kind: str, value: Any) -> bytes:
     """Feast's own serialization, field by field of its protobuf."""
     from feast.protos.feast.types import Value_pb2
 
-    made = {
+    make: dict[str, Callable[[], dict[str, Any]]] = {
         "vector": lambda: {"float_list_val": Value_pb2.FloatList(val=np.asarray(value).tolist())},
         "float": lambda: {"float_val": value},
         "int": lambda: {"int64_val": value},
@@ -40,8 +41,9 @@ def value_of(kind: str, value: Any) -> bytes:
         "json": lambda: {"string_val": value},
         "strings": lambda: {"string_list_val": Value_pb2.StringList(val=value)},
         "time": lambda: {"unix_timestamp_val": value // 1_000_000},
-    }[kind]()
-    return Value_pb2.Value(**made).SerializeToString()
+    }
+    serialized: bytes = Value_pb2.Value(**make[kind]()).SerializeToString()
+    return serialized
 
 
 def test_values_are_those_of_feast() -> None:
@@ -53,7 +55,7 @@ def test_values_are_those_of_feast() -> None:
 
 
 def test_negative_numbers_and_empty_texts_are_those_of_feast() -> None:
-    edge = {
+    edge: dict[str, list[Any]] = {
         "version": [-1, -(2**63)],
         "sentiment": [-0.25, 0.0],
         "tags": ["", "x" * 300],

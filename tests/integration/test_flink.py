@@ -90,7 +90,8 @@ def ended(
         **{"endless.history_s": FEW_SECONDS},
     )
     events = real_events(95)
-    figures = Figures(*free_ports(1))
+    (port,) = free_ports(1)
+    figures = Figures(port)
     with ExitStack() as stack:
         aside = stack.enter_context(ThreadPoolExecutor(1))
         cluster = stack.enter_context(running_flink(folder / "cluster", task_managers=1))

@@ -23,8 +23,11 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
-def open_profiles(server: RedisServer, parameters: str = "", **settings: int) -> ProfileStore:
-    return RedisProfiles("shop", *connect(server.connection_string + parameters), **settings)
+def open_profiles(
+    server: RedisServer, parameters: str = "", key_ttl_seconds: int | None = None
+) -> ProfileStore:
+    client, where = connect(server.connection_string + parameters)
+    return RedisProfiles("shop", client, where, key_ttl_seconds)
 
 
 def test_a_server_that_is_gone_is_a_store_error_with_its_address(server: RedisServer) -> None:

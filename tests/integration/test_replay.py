@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -55,7 +56,8 @@ def test_a_photo_that_arrives_late_is_replayed_and_applied_once(
 ) -> None:
     blobs = tmp_path / "blobs"
     blobs.mkdir()
-    job = make_job(tmp_path / "replay", kafka_server, **{"media.roots": [str(blobs)]})
+    roots: dict[str, Any] = {"media.roots": [str(blobs)]}
+    job = make_job(tmp_path / "replay", kafka_server, **roots)
     picture = _picture()
     job.produce(_claim_check(picture, (blobs / "late.png").as_uri()))
     _run(job)

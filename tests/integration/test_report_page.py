@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,7 +77,8 @@ def test_words_and_colours_stand_out_from_the_page(browser: Browser, shop: Path,
 def test_hostile_names_are_shown_and_never_obeyed(browser: Browser, tmp_path: Path) -> None:
     names = [f"{HOSTILE}{i}" for i in range(12)]
     tags = json.dumps([tag_json(HOSTILE_CATEGORY, 1.0)])
-    columns = {"top_category": [HOSTILE_CATEGORY.id] * 12, "tags": [tags] * 12, "languages": [[HOSTILE]] * 12}
+    top = [HOSTILE_CATEGORY.id] * 12
+    columns: dict[str, Any] = {"top_category": top, "tags": [tags] * 12, "languages": [[HOSTILE]] * 12}
     write_profiles(tmp_path / "data", range(12), NOW, names=names, **columns)
     write_page(measure_report(tmp_path / "data", now=NOW, examples=True), tmp_path / "report.html")
     seen = open_file(browser, tmp_path / "report.html", width_px=390)

@@ -132,7 +132,8 @@ class Canvas:
         """Smooth noise in -1..1, longer downwards than across, as cloth falls."""
         small = self.noise.normal(size=(max(2, rows // (9 * SCALE) + 2), max(2, columns // (4 * SCALE) + 2)))
         grid = Image.fromarray(small.astype(np.float32)).resize((columns, rows), Image.Resampling.BICUBIC)
-        return np.clip(np.asarray(grid), -1.5, 1.5)
+        smooth: Pixels = np.clip(np.asarray(grid), -1.5, 1.5)
+        return smooth
 
     def pattern(self, kind: str, colour: Colour, other: Colour) -> Pixels:
         """A cloth's colours over the whole canvas: plain, stripes, checks, dots or flowers."""

@@ -57,7 +57,7 @@ def _message(number: int, said: Utterance, rng: random.Random) -> Message:
 
 def as_table(sent: Iterable[Message]) -> pa.Table:
     """An event file's table."""
-    rows = [message._replace(headers=list(message.headers.items()))._asdict() for message in sent]  # type: ignore[arg-type]
+    rows = [message._asdict() | {"headers": list(message.headers.items())} for message in sent]
     return pa.Table.from_pylist(rows, EVENT_FILE)
 
 

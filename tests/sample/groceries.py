@@ -44,7 +44,8 @@ def fruit(rng: random.Random) -> Image.Image:
 
 def _vary(c: Canvas, colour: Colour, by: int = 16) -> Colour:
     shift = c.rng.randint(-by, by)
-    return tuple(max(0, min(255, v + shift + c.rng.randint(-4, 4))) for v in colour)  # type: ignore[return-value]
+    red, green, blue = (max(0, min(255, v + shift + c.rng.randint(-4, 4))) for v in colour)
+    return red, green, blue
 
 
 def _round(c: Canvas, kind: str, x: float, y: float, r: float, colour: Colour) -> None:

@@ -76,7 +76,7 @@ def test_every_message_parses_but_those_that_were_made_bad(rows: list[dict[str, 
 
 
 def test_all_content_decodes_but_what_was_made_bad(rows: list[dict[str, Any]]) -> None:
-    codes = Counter()
+    codes: Counter[tuple[str, str]] = Counter()
     for event in (parse(record(row), RULES) for row in rows):
         if not isinstance(event, Event):
             continue

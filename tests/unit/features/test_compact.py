@@ -46,7 +46,8 @@ def event(user: str, number: int, **more: Any) -> dict[str, Any]:
 
 
 def run(directory: Path, **options: Any) -> CompactReport:
-    return compact(directory, **{"grace_s": 0.0, "now": lambda: TODAY} | options)
+    usual: dict[str, Any] = {"grace_s": 0.0, "now": lambda: TODAY}
+    return compact(directory, **usual | options)
 
 
 def rows_of(directory: Path, table: Table, *columns: str) -> list[tuple[Any, ...]]:

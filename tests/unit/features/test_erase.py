@@ -162,8 +162,8 @@ def test_replaying_all_controls_in_any_batches_changes_nothing(kinds: list[Kind]
 
 @pytest.mark.parametrize("swapped", [False, True])
 def test_a_merge_keeps_the_tombstone(swapped: bool) -> None:
-    sides = [folded(nobody(1), CONTENTS), folded(nobody(1), [erase(0)])]
-    merged = merge(*(sides[::-1] if swapped else sides), POLICY)
+    contents, control = folded(nobody(1), CONTENTS), folded(nobody(1), [erase(0)])
+    merged = merge(control, contents, POLICY) if swapped else merge(contents, control, POLICY)
     assert_no_content(merged)
     assert merged.erased.tolist() == [True]
     assert outcomes(merged, *CONTENTS) == [Outcome.ABSORBED] * 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -100,10 +101,12 @@ def test_tables_without_a_file_hold_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [damaged, foreign, older])
-def test_files_that_are_not_of_the_tables_are_refused_by_name(tmp_path: Path, spoil: object) -> None:
+def test_files_that_are_not_of_the_tables_are_refused_by_name(
+    tmp_path: Path, spoil: Callable[[Path], object]
+) -> None:
     fill(tmp_path, "ann")
     odd = write(tmp_path, "events", {"user_id": "bob"})
-    spoil(odd)  # type: ignore[operator]
+    spoil(odd)
     with pytest.raises(HistoryError, match=odd.name):
         read(tmp_path)
 

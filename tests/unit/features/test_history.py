@@ -38,7 +38,7 @@ from features.schema import (
 from features.taxonomy import load_taxonomy
 
 TAXONOMY = load_taxonomy()
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 F32 = st.floats(0, 1, width=32)
 
 

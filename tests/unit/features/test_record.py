@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,8 @@ def test_the_same_events_still_give_the_golden_records() -> None:
 def test_the_dtypes_of_layout_1_keep_their_sizes_and_places() -> None:
     sizes = [d.itemsize for d in (PREFIX_DTYPE, HEAD_DTYPE, SOURCE_DTYPE, WINDOW_DTYPE)]
     assert sizes == [40, 7616, 40, 24]
-    assert {n: HEAD_DTYPE.fields[n][1] for n in ("modality", "tag", "aspect")} == {  # type: ignore[index]
+    assert HEAD_DTYPE.fields is not None
+    assert {n: HEAD_DTYPE.fields[n][1] for n in ("modality", "tag", "aspect")} == {
         "modality": 128,
         "tag": 2944,
         "aspect": 7040,
@@ -202,7 +204,7 @@ def test_a_taxonomy_that_only_appends_reads_older_states_and_another_one_does_no
     older, newer = Taxonomy(categories[:3], {}, {}), Taxonomy(categories, {}, {})
     other = Taxonomy(categories[::-1], {}, {})
     hexes = "ab" * 32, "cd" * 32
-    states = States(*_arrays(nobody(1), Spaces.of(*hexes, older)))
+    states = _in_spaces(nobody(1), Spaces.of(*hexes, older))
     states = fold(states, *batch([At(0, 1, 0, 5, key=7)]), POLICY, NOW_US).states
     read = unpack(pack(states), Spaces.of(*hexes, newer))
     written = fold(read, *batch([At(0, 1, 0, 6, key=8)]), POLICY, NOW_US).states
@@ -211,14 +213,14 @@ def test_a_taxonomy_that_only_appends_reads_older_states_and_another_one_does_no
         unpack(pack(states), Spaces.of(*hexes, other))
 
 
-def _arrays(states: States, spaces: Spaces) -> tuple[object, ...]:
+def _in_spaces(states: States, spaces: Spaces) -> States:
     head = states.head.copy()
     head["event_space"], head["profile_space"], head["taxonomy"] = (
         spaces.event,
         spaces.profile,
         spaces.taxonomy,
     )
-    return (head, states.sources, states.source_start, states.window, states.window_start, spaces)
+    return replace(states, head=head, spaces=spaces)
 
 
 def test_sums_of_other_half_lives_are_refused() -> None:
@@ -234,7 +236,7 @@ def test_sums_of_other_half_lives_are_refused() -> None:
 
 def test_states_of_different_spaces_or_users_do_not_merge() -> None:
     with pytest.raises(SpaceMismatchError, match="merge: expected states of"):
-        merge(nobody(1), States(*_arrays(nobody(1), Spaces(1, 2, 3))), POLICY)  # type: ignore[arg-type]
+        merge(nobody(1), _in_spaces(nobody(1), Spaces(1, 2, 3)), POLICY)
     with pytest.raises(ValueError, match="got 1 and 2"):
         merge(nobody(1), nobody(2), POLICY)
 

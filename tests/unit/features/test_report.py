@@ -137,7 +137,9 @@ def test_erased_users_are_nowhere(shop: Path) -> None:
     assert report.activity is not None
     assert report.activity.active[0] == USERS - 15
     assert report.profile_drift is not None
-    assert report.profile_drift.rows["fused"].before == USERS - 16  # type: ignore[union-attr]
+    fused = report.profile_drift.rows["fused"]
+    assert fused is not None
+    assert fused.before == USERS - 16
     assert not set(counts_from) & {user for group in report.groups for user in group.examples}
 
 
@@ -208,7 +210,7 @@ def test_long_histories_are_counted_in_longer_units(tmp_path: Path, days: int, u
 
 
 def test_hostile_strings_are_text_on_the_page(tmp_path: Path) -> None:
-    columns = {
+    columns: dict[str, Any] = {
         "top_category": [HOSTILE] * 3,
         "tags": [json.dumps([tag_json(HOSTILE_CATEGORY, 1.0)])] * 3,
         "languages": [[HOSTILE]] * 3,

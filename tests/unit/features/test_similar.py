@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from features import similar as module
+from features import similar_files as files
 from features.audience import NEVER
 from features.compact import compact
 from features.schema import EMBEDDING_DIM
@@ -278,7 +278,7 @@ def test_files_that_are_no_profiles_are_named_and_the_index_stays(people: Simila
 def test_two_users_of_one_hash_are_refused_rather_than_mixed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module.files, "keys_of", lambda users: np.full(len(users), 5, np.uint64))
+    monkeypatch.setattr(files, "keys_of", lambda users: np.full(len(users), 5, np.uint64))
     write_profiles(tmp_path, rows_of(vectors(2)))
     with pytest.raises(SimilarError, match="two alike"):
         SimilarUsers(tmp_path).refresh()

@@ -28,24 +28,25 @@ TIMES_US = st.integers(EVENT_TIME_MIN_US, EVENT_TIME_MAX_US)
 @given(TIMES_US)
 def test_a_grid_point_is_the_first_at_or_after_its_time(time_us: int) -> None:
     steps = np.array(HALF_LIVES_S) * 1_000_000
-    index = grid(np.int64(time_us), HALF_LIVES_S)
+    index = grid(np.array(time_us), HALF_LIVES_S)
     assert (index * steps >= time_us).all()
     assert ((index - 1) * steps < time_us).all()
 
 
 @given(st.floats(2**-60, 2**20, width=32), st.integers(-60, 0))
 def test_moving_a_sum_along_the_grid_loses_no_bit(value: float, shift: int) -> None:
-    moved = rescaled(np.float32(value), np.int64(shift))
+    moved = rescaled(np.array(value, np.float32), np.array(shift))
     assert moved == np.float32(moved)
     assert np.ldexp(moved, -shift) == np.float32(value)
 
 
 @given(TIMES_US, st.integers(0, 50))
 def test_an_event_weighs_the_same_however_often_the_grid_moved_since(time_us: int, points: int) -> None:
-    index = grid(np.int64(time_us), HALF_LIVES_S)
-    at_once = decay(np.int64(time_us), index + points, HALF_LIVES_S)
+    time = np.array(time_us)
+    index = grid(time, HALF_LIVES_S)
+    at_once = decay(time, index + points, HALF_LIVES_S)
     np.testing.assert_allclose(
-        rescaled(decay(np.int64(time_us), index, HALF_LIVES_S), np.int64(-points)), at_once, rtol=1e-12
+        rescaled(decay(time, index, HALF_LIVES_S), np.array(-points)), at_once, rtol=1e-12
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -113,6 +115,6 @@ def test_windows_depend_on_what_was_met_and_not_on_the_way_there() -> None:
         {"half_lives_s": (1, 2, 3)},
     ],
 )
-def test_a_policy_that_cannot_work_is_refused_by_name(wrong: dict[str, int]) -> None:
+def test_a_policy_that_cannot_work_is_refused_by_name(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(wrong))}: expected"):
-        FoldPolicy(**wrong)  # type: ignore[arg-type]
+        FoldPolicy(**wrong)

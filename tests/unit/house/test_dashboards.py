@@ -16,8 +16,11 @@ from pipelines import metrics
 from pipelines.records import Reason
 
 INFRA = Path(__file__).resolve().parents[3] / "infra"
-SUFFIXES = {Counter: ("_total",), Gauge: ("",), Histogram: ("_bucket", "_sum", "_count")}
-METRICS = [metric for metric in vars(metrics).values() if isinstance(metric, tuple(SUFFIXES))]
+Metric = Counter | Gauge | Histogram
+SUFFIXES: dict[type[Metric], tuple[str, ...]] = {
+    Counter: ("_total",), Gauge: ("",), Histogram: ("_bucket", "_sum", "_count")
+}  # fmt: skip
+METRICS: list[Metric] = [metric for metric in vars(metrics).values() if isinstance(metric, Metric)]
 SERIES = {metric._name + suffix: metric for metric in METRICS for suffix in SUFFIXES[type(metric)]}
 CHECK = set(
     re.findall(
@@ -82,7 +85,7 @@ def test_every_command_of_the_runbook_is_there() -> None:
 
 def test_every_kind_of_event_and_reject_is_exported_before_the_first_one_comes() -> None:
     for metric, kinds in ((metrics.EVENTS, Outcome), (metrics.REJECTS, Reason)):
-        totals = [s for s in metric.collect()[0].samples if s.name.endswith("_total")]
+        totals = [s for s in next(iter(metric.collect())).samples if s.name.endswith("_total")]
         assert len(totals) == len(kinds)
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -17,8 +21,9 @@ from models.attribution import (
 WEIGHTS = np.array([0.0, 3.0, 0.0, 1.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0])
 
 
-def _score(samples: list[np.ndarray]) -> np.ndarray:
-    return np.stack(samples) @ WEIGHTS / WEIGHTS.sum()
+def _score(samples: Sequence[Any]) -> npt.NDArray[np.float64]:
+    scores: npt.NDArray[np.float64] = np.stack(samples) @ WEIGHTS / WEIGHTS.sum()
+    return scores
 
 
 def _hide(hidden: np.ndarray) -> np.ndarray:
@@ -31,7 +36,8 @@ def test_integrated_gradients_share_out_the_whole_difference() -> None:
     sample, blank = torch.randn(12).double(), torch.zeros(12).double()
 
     def score(batch: torch.Tensor) -> torch.Tensor:
-        return network(batch)[:, 0]
+        scores: torch.Tensor = network(batch)[:, 0]
+        return scores
 
     shares = integrated_gradients(score, sample, blank, steps=256)
     difference = float((score(sample[None]) - score(blank[None])).detach())

@@ -232,7 +232,7 @@ def test_a_webp_that_declares_a_huge_canvas_is_refused_before_it_is_opened(
 ) -> None:
     body = b"\x00" * 4 + (16383).to_bytes(3, "little") * 2
     content = b"RIFF" + struct.pack("<I", 22) + b"WEBPVP8X" + struct.pack("<I", 10) + body
-    monkeypatch.setattr(image_decode.Image, "open", lambda *_, **__: pytest.fail("opened"))
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("opened"))
     assert refusal(content).code == "media_too_large"
 
 

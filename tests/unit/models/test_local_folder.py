@@ -15,7 +15,7 @@ from models.dataset import dataset_taxonomy
 from models.encoder import TextContent
 from models.local_folder import FolderError, LocalFolder, folder_side_px
 from models.registry import load_encoder
-from models.text_data import read_texts
+from models.text_data import TextRows, read_texts
 from models.train import Choice, train
 from models.train_text import VARIANTS, train_text
 from tests.unit.models.shop import call, drawing, write_shop
@@ -92,12 +92,12 @@ def test_heads_are_trained_on_a_language_model_and_only_they_are_stored(shop: Pa
     assert said.heads["category"].labels[0] in ("water", "food", "other")
 
 
-def _without_phrases(shop: Path) -> object:
+def _without_phrases(shop: Path) -> TextRows:
     rows = read_texts(shop, dataset_taxonomy(shop))
     few = np.flatnonzero(rows.source != "phrases")
     labels = {head: of_head[few] for head, of_head in rows.labels.items()}
     columns = (rows.han[few], rows.split[few], rows.fold[few], rows.source[few], labels, rows.names)
-    return type(rows)([rows.texts[i] for i in few], *columns)
+    return TextRows([rows.texts[i] for i in few], *columns)
 
 
 @needs_transformers

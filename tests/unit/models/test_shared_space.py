@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -17,7 +20,7 @@ TITLES = np.array(["red shoe", "", "blue dress", "red shoe", "hat"], np.str_)
 PLACES = {"": 9, "blue dress": 0, "hat": 1, "red shoe": 2}
 
 
-def _embed(titles: list[str]) -> np.ndarray:
+def _embed(titles: Sequence[str]) -> npt.NDArray[np.float32]:
     return space.category_prototypes(10)[[PLACES[t] for t in titles]]
 
 

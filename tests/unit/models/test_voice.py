@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,7 +113,12 @@ def test_of_a_long_recording_the_loudest_seconds_remain() -> None:
 def test_nothing_after_the_first_minute_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     frames: list[int] = []
     read = soundfile.SoundFile.read
-    monkeypatch.setattr(soundfile.SoundFile, "read", lambda f, n, **k: frames.append(n) or read(f, n, **k))
+
+    def counted(file: soundfile.SoundFile, n: int, **options: Any) -> Any:
+        frames.append(n)
+        return read(file, n, **options)
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", counted)
     hours = np.zeros(70 * 8_000, np.float32)
     hours[65 * 8_000 :] = 0.5
     assert refusal(encoded(hours, "FLAC", rate_hz=8_000)).code == "no_sound"

@@ -39,7 +39,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(4)
     network = GruVoice({"word": len(WORDS)})
     with torch.no_grad():
-        network.get_submodule("word").weight.mul_(100)
+        network.get_parameter("word.weight").mul_(100)
     path = tmp_path_factory.mktemp("weights") / "voice.safetensors"
     heads = {"word": Head(WORDS).to_config()}
     checkpoint.save(

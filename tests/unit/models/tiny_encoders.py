@@ -109,7 +109,7 @@ def save_tiny(name: str, folder: Path) -> tuple[Path, dict[str, torch.Tensor]]:
 
 def tiny_bert(folder: Path) -> Path:
     """A BERT of one layer that reads single characters."""
-    from transformers import BertConfig, BertModel, BertTokenizerFast
+    from transformers import BertConfig, BertModel, BertTokenizer
 
     folder.mkdir(parents=True, exist_ok=True)
     letters = "abcdefghijklmnopqrstuvwxyz0123456789.,!?'"
@@ -125,7 +125,7 @@ def tiny_bert(folder: Path) -> Path:
         max_position_embeddings=64,
     )
     BertModel(config).save_pretrained(folder)
-    BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=64).save_pretrained(folder)
+    BertTokenizer(vocab=str(folder / "vocab.txt"), model_max_length=64).save_pretrained(folder)
     return folder
 
 

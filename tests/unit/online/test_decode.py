@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.online.decode import DECODERS, parsed_json, real, text, texts, time, vector, whole
-from features.schema import EMBEDDING_DIM
+from features.schema import EMBEDDING_DIM, FieldType
 
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=300)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 
 
 @given(st.integers(-(2**63), 2**63 - 1))
@@ -61,16 +61,16 @@ def test_json_is_parsed() -> None:
 
 @pytest.mark.parametrize("kind", DECODERS)
 @pytest.mark.parametrize("raw", [None, b""])
-def test_null_and_absent_are_none(kind: str, raw: bytes | None) -> None:
-    assert DECODERS[kind](raw) is None  # type: ignore[index]
+def test_null_and_absent_are_none(kind: FieldType, raw: bytes | None) -> None:
+    assert DECODERS[kind](raw) is None
 
 
 @pytest.mark.parametrize("kind", DECODERS)
 @given(raw=st.binary(min_size=1, max_size=12))
-def test_other_bytes_are_refused_or_read_but_never_crash(kind: str, raw: bytes) -> None:
+def test_other_bytes_are_refused_or_read_but_never_crash(kind: FieldType, raw: bytes) -> None:
     if raw[0] not in (0x12, 0x20, 0x35, 0x40, 0x62):
         with pytest.raises(ValueError, match=r".+"):
-            DECODERS[kind](raw)  # type: ignore[index]
+            DECODERS[kind](raw)
 
 
 @pytest.mark.parametrize(

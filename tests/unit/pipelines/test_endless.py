@@ -7,7 +7,7 @@ import bz2
 import difflib
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def test_the_shape_tells_what_a_checkpoint_or_an_update_depends_on(
         "urn": lambda p: setattr(_step(p, "Flatten").spec, "urn", "other"),
         "input": lambda p: _step(p, "Flatten").inputs.popitem(),
         "coder": lambda p: setattr(_given_by(p, "WriteEvents/Pack"), "coder_id", _a_coder(p, "bytes")),
-        "delay": lambda p: [_shorten(s.trigger) for s in p.components.windowing_strategies.values()],
+        "delay": _shorten_triggers,
         "hint": lambda p: [e.resource_hints.clear() for e in p.components.environments.values()],
         "requirement": lambda p: p.requirements.pop(),
     }
@@ -89,17 +89,15 @@ def _given_by(pipeline: beam_runner_api_pb2.Pipeline, name: str) -> Any:
 
 
 def _a_coder(pipeline: beam_runner_api_pb2.Pipeline, kind: str) -> str:
-    return next(
-        name
-        for name, coder in pipeline.components.coders.items()
-        if coder.spec.urn == f"beam:coder:{kind}:v1"
-    )
+    coders: Mapping[str, Any] = pipeline.components.coders
+    return next(name for name, coder in coders.items() if coder.spec.urn == f"beam:coder:{kind}:v1")
 
 
-def _shorten(trigger: Any) -> None:
-    for inner in _triggers(trigger):
-        for transform in inner.after_processing_time.timestamp_transforms:
-            transform.delay.delay_millis //= 2
+def _shorten_triggers(pipeline: beam_runner_api_pb2.Pipeline) -> None:
+    for strategy in pipeline.components.windowing_strategies.values():
+        for inner in _triggers(strategy.trigger):
+            for transform in inner.after_processing_time.timestamp_transforms:
+                transform.delay.delay_millis //= 2
 
 
 def test_no_secret_travels_in_the_pipeline(proto: beam_runner_api_pb2.Pipeline, settings: Settings) -> None:

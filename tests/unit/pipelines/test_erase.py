@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from click import Command
 from click.testing import CliRunner
 
 from features.errors import UsageError
@@ -132,8 +133,8 @@ def test_users_come_from_arguments_and_a_list_each_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
-def test_every_command_explains_itself(command: object) -> None:
-    shown = CliRunner().invoke(command, ["--help"])  # type: ignore[arg-type]
+def test_every_command_explains_itself(command: Command) -> None:
+    shown = CliRunner().invoke(command, ["--help"])
     assert shown.exit_code == 0
     assert "--json" in shown.output
 

@@ -226,7 +226,8 @@ def test_every_reason_of_the_envelope_has_a_case() -> None:
 
 
 def test_what_no_rule_names_is_an_internal_error_without_content() -> None:
-    rejected = parse(binary()._replace(timestamp_ms="secret"), RULES)  # type: ignore[arg-type]
+    no_number: Any = "secret"
+    rejected = parse(binary()._replace(timestamp_ms=no_number), RULES)
     assert isinstance(rejected, Rejected)
     assert (rejected.reason, rejected.error) == (Reason.INTERNAL_ERROR, "TypeError")
     assert "secret" not in rejected.detail

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import grpc  # type: ignore[import-untyped]
+import grpc
 import pytest
 from apache_beam.portability.api import beam_fn_api_pb2_grpc, beam_job_api_pb2, beam_job_api_pb2_grpc
 from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer
@@ -32,6 +32,9 @@ JOB = "0123456789abcdef0123456789abcdef"
 
 class Cluster:
     """Answers of a JobManager's REST API, and of a job server that only describes its options."""
+
+    job_endpoint: str
+    rest: FlinkRest
 
     def __init__(self, checkpoints: str) -> None:
         self.answers: dict[str, Any] = {
@@ -67,8 +70,8 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     thread.start()
     server = grpc.server(ThreadPoolExecutor(2))
     beam_job_api_pb2_grpc.add_JobServiceServicer_to_server(Jobs(), server)
-    made.job_endpoint = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"  # type: ignore[attr-defined]
-    made.rest = FlinkRest(f"127.0.0.1:{http.server_port}")  # type: ignore[attr-defined]
+    made.job_endpoint = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    made.rest = FlinkRest(f"127.0.0.1:{http.server_port}")
     server.start()
     yield made
     server.stop(0).wait()

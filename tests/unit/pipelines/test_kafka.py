@@ -120,8 +120,11 @@ def test_replaying_a_record_that_is_no_dead_letter_is_refused() -> None:
 
 def test_secrets_are_read_where_they_are_used_and_named_where_they_are_missing(tmp_path: Path) -> None:
     (tmp_path / "user").write_text("ann\n")
-    login = {"sasl_username": f"file:{tmp_path}/user", "sasl_password": "env:NO_SUCH_VARIABLE"}
-    security = Security(protocol="SASL_SSL", sasl_mechanism="SCRAM-SHA-512", **login)  # type: ignore[arg-type]
+    login: dict[str, Any] = {
+        "sasl_username": f"file:{tmp_path}/user",
+        "sasl_password": "env:NO_SUCH_VARIABLE",
+    }
+    security = Security(protocol="SASL_SSL", sasl_mechanism="SCRAM-SHA-512", **login)
     kafka = Kafka(security=security)
     assert "ann" not in repr(kafka)
     with pytest.raises(SettingsError, match="env:NO_SUCH_VARIABLE"):

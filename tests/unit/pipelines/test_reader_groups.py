@@ -127,7 +127,8 @@ class Finalizer:
 def reading(
     log: Log, starts: Any = None, book: PositionBook | None = None, after_s: float = 0.0, **settings: Any
 ) -> ReadGroupFn:
-    return ReadGroupFn(Kafka(**settings), ("reviews",), starts or {}, book, after_s, 0.5, log.open, log.clock)  # type: ignore[arg-type]
+    opened: Any = log.open  # a log stands in for the RoundReader
+    return ReadGroupFn(Kafka(**settings), ("reviews",), starts or {}, book, after_s, 0.5, opened, log.clock)
 
 
 def call(log: Log, restriction: GroupPositions, starts: Any = None, **settings: Any) -> tuple[list[int], Any]:
