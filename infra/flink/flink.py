@@ -20,6 +20,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -169,7 +170,7 @@ class Cluster:
             name = f"taskmanager-{n + 1}"
             more = ("-D", f"taskmanager.resource-id={name}")
             command = (*self._java(jars, 512), _TASK_MANAGER, *conf, *more)
-            found.append(Part(name, command, lambda name=name: self._registered(name)))
+            found.append(Part(name, command, partial(self._registered, name)))
         found.append(Part("jobserver", server, lambda: self._serves("jobserver", ports.jobs)))
         pool = (sys.executable, "-P", str(HERE / "worker_pool.py"), str(ports.workers))
         found.append(Part("workerpool", pool, lambda: self._serves("workerpool", ports.workers)))
