@@ -61,6 +61,10 @@ class WrongArchitectureError(CheckpointError):
     """The weights are of another model than the one that loads them."""
 
 
+class WrongPreprocessingError(CheckpointError):
+    """The weights were trained on what other code made of the content."""
+
+
 def save(path: str | Path, state_dict: Mapping[str, torch.Tensor], config: Config) -> str:
     """Write weights (floats as fp16, others as they are) and config in one step; returns the file's sha256.
 
@@ -77,14 +81,19 @@ def save(path: str | Path, state_dict: Mapping[str, torch.Tensor], config: Confi
 
 
 def load(
-    path: str | Path, expected_sha256: str | None = None, architecture: str | None = None
+    path: str | Path,
+    expected_sha256: str | None = None,
+    architecture: str | None = None,
+    preprocessing: int | str | None = None,
 ) -> tuple[Weights, Config]:
     """Read weights (as stored: fp16, on the CPU) and config.
 
     ``expected_sha256`` (hex) wins over the ``.sha256`` file beside the weights. ``architecture`` is a
-    prefix that the config's must have, e.g. ``text-``.
+    prefix that the config's must have, e.g. ``text-``; ``preprocessing`` is the version of the code before
+    the model, which must be the one that the weights were trained behind.
 
-    Raises MissingWeightsError, WrongHashError, NotSafetensorsError, WrongArchitectureError.
+    Raises MissingWeightsError, WrongHashError, NotSafetensorsError, WrongArchitectureError,
+    WrongPreprocessingError.
     """
     path = Path(path)
     if not path.is_file():
@@ -107,6 +116,12 @@ def load(
     if architecture is not None and not got.startswith(architecture):
         raise WrongArchitectureError(
             f"{path}: expected weights of {architecture!r}, got {got!r}; name the file of the right model"
+        )
+    trained = config.get("preprocessing")
+    if preprocessing is not None and trained != preprocessing:
+        raise WrongPreprocessingError(
+            f"{path}: expected weights trained behind preprocessing {preprocessing!r}, got {trained!r}: the "
+            "same content would get other vectors; run `portrait train`, or take the Portrait of the weights"
         )
     return weights, config
 

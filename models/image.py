@@ -55,7 +55,7 @@ def network_of(config: Config, near: Path = checkpoint.WEIGHTS_DIR) -> ImageNetw
 
 def load_network(weights: str | Path, sha256: str | None = None) -> tuple[ImageNetwork, Config, str]:
     """The network of a checkpoint, its config and its fingerprint. Raises CheckpointError."""
-    state, config = checkpoint.load(weights, sha256, "image-")
+    state, config = checkpoint.load(weights, sha256, "image-", DECODER_VERSION)
     checkpoint.choose(ARCHITECTURES, weights, config)
     network = network_of(config, Path(weights).parent)
     network.load_state_dict(checkpoint.full_precision(state))

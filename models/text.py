@@ -69,7 +69,7 @@ class TextEncoder:
         sha256: str | None = None,
     ) -> None:
         self.device = require_device(device)
-        state, config = checkpoint.load(weights, sha256, "text-")
+        state, config = checkpoint.load(weights, sha256, "text-", PREPROCESSING)
         checkpoint.choose(READERS, weights, config)
         self.fingerprint = checkpoint.fingerprint(state, config)
         self.config: dict[str, Any] = config

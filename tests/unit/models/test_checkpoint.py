@@ -15,6 +15,7 @@ from models.checkpoint import (
     NotSafetensorsError,
     WrongArchitectureError,
     WrongHashError,
+    WrongPreprocessingError,
     fingerprint,
     load,
     save,
@@ -87,6 +88,15 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     assert load(tmp_path / "x.safetensors", architecture="text-")[1] == CONFIG
     with pytest.raises(WrongArchitectureError, match="expected weights of 'image-', got 'text-bag'"):
         load(tmp_path / "x.safetensors", architecture="image-")
+
+
+def test_weights_trained_behind_other_preprocessing_are_refused(tmp_path: Path) -> None:
+    save(tmp_path / "x.safetensors", _weights(), CONFIG | {"preprocessing": 1})
+    assert load(tmp_path / "x.safetensors", preprocessing=1)[1]["preprocessing"] == 1
+    with pytest.raises(
+        WrongPreprocessingError, match="expected weights trained behind preprocessing 2, got 1"
+    ):
+        load(tmp_path / "x.safetensors", preprocessing=2)
 
 
 def test_weights_that_fp16_cannot_hold_are_refused(tmp_path: Path) -> None:

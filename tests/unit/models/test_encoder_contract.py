@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -104,7 +104,7 @@ def clips() -> list[bytes]:
     return made
 
 
-CONTENTS = {"text": texts, "image": pictures, "voice": clips}
+CONTENTS: dict[str, Callable[[], list[Any]]] = {"text": texts, "image": pictures, "voice": clips}
 NOTHING: dict[str, Any] = {"text": TextContent(" \u200b\x00 "), "image": b"", "voice": b""}
 
 
@@ -225,6 +225,14 @@ def test_weights_of_another_modality_are_refused(modality: str) -> None:
     other = next(m for m in MODALITIES if m != modality)
     with pytest.raises(checkpoint.WrongArchitectureError):
         load_encoder(modality, checkpoint.WEIGHTS_DIR / f"{other}.safetensors", device="cpu")
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_weights_trained_behind_other_preprocessing_are_refused(modality: str, tmp_path: Path) -> None:
+    weights, config = checkpoint.load(checkpoint.WEIGHTS_DIR / f"{modality}.safetensors")
+    checkpoint.save(tmp_path / "older.safetensors", weights, config | {"preprocessing": "older"})
+    with pytest.raises(checkpoint.WrongPreprocessingError, match="got 'older'"):
+        load_encoder(modality, tmp_path / "older.safetensors", device="cpu")
 
 
 def test_every_architecture_has_a_case() -> None:
