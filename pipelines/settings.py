@@ -187,9 +187,9 @@ class Rounds:
 class Endless:
     """Endless jobs (Flink, Dataflow): how long what is read waits for company."""
 
-    hold_s: Seconds = 0.5
+    hold_s: Seconds = 0.25
     """A reader reads on for so long before it hands over."""
-    pane_s: Seconds = 1.0
+    pane_s: Seconds = 0.25
     """Longest wait of an encoded event for others of its shard."""
     pane_events: Count = 5_000
     """So many events of a shard do not wait any longer."""
