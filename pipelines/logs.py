@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from features.errors import PortraitError
-
 _OURS: Final = ("features", "models", "pipelines")
 
 
@@ -23,6 +21,8 @@ def configure(level: int = logging.INFO) -> None:
 
 def _without_trace(record: logging.LogRecord) -> bool:
     """Beam logs what a step raises with its traceback; an error that explains itself needs none."""
+    from features.errors import PortraitError  # not before shadowed packages were looked for
+
     if record.exc_info and isinstance(record.exc_info[1], PortraitError):
         record.exc_info = None
     return True

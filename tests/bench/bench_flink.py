@@ -117,13 +117,13 @@ def _cpu_s(processes: Sequence[psutil.Process]) -> float:
 def throughput(bench: Bench, runner: str, workers: int, events: int) -> dict[str, Any]:
     """Events/s and µs of CPU an event over the middle of a backlog."""
     job, messages = bench.job()
-    sender = Sender(job.settings.kafka)
-    for message in renamed(messages, events):
-        sender.send(message.topic, message.key, message.value, message.headers)
-    sender.close()
     users = sorted({message.key.decode() for message in messages if message.key})
     marks: dict[float, tuple[float, int, tuple[float, float]]] = {}
     with RUNNERS[runner](bench, job, workers) as cpu_s:
+        sender = Sender(job.settings.kafka)
+        for message in renamed(messages, events):
+            sender.send(message.topic, message.key, message.value, message.headers)
+        sender.close()
 
         def look() -> bool:
             done = applied(job, users)
