@@ -55,9 +55,10 @@ class Teller:
                 return
             self._next_s = self._clock() + TELL_EVERY_S
             for series, value in _samples(_GROWING):
-                if grown := _to_int(series, value) - self._told.get(series, 0):
+                now = _to_int(series, value)
+                if grown := now - self._told.get(series, 0):
                     Metrics.counter(NAMESPACE, to_name(series)).inc(grown)
-                    self._told[series] = _to_int(series, value)
+                    self._told[series] = now
 
 
 tell: Final = Teller().tell

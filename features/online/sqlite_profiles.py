@@ -53,10 +53,10 @@ class SqliteProfiles:
         place_of = _PLACES.get
         with self._file.snapshot("read views") as db:
             for table in self._tables.values():
-                for start in range(0, len(user_ids), CHUNK):
-                    keys = [entity_key(user_id) for user_id in user_ids[start : start + CHUNK]]
+                for some in chunks(list(enumerate(user_ids))):
+                    keys = [entity_key(user_id) for _, user_id in some]
                     # A number for each user: cheaper to hand over, and to find, than her key in each row.
-                    asked = ",".join(f"({start + i},?)" for i in range(len(keys)))
+                    asked = ",".join(f"({i},?)" for i, _ in some)
                     query = (
                         f"WITH asked(i, key) AS (VALUES {asked}) SELECT i, feature_name, value "
                         f"FROM asked CROSS JOIN {table} ON entity_key = key"
