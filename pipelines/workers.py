@@ -15,6 +15,8 @@ from types import FrameType
 
 _LOG = logging.getLogger(__name__)
 _LOOK_EVERY_S = 0.2
+_INTERRUPTED = {-signal.SIGTERM, -signal.SIGINT, 130}
+"""How a worker ends that is told to while it still starts and cannot end well: it has done nothing yet."""
 
 
 def run_workers(
@@ -28,7 +30,7 @@ def run_workers(
     user's topics meet in one worker. A worker that fails ends the others; SIGTERM and SIGINT are passed on;
     workers whose parent is gone finish their round and end.
 
-    Returns 0 when all ended with 0, else the first failing code.
+    Returns 0 when all ended with 0 or were interrupted on request, else the first failing code.
     """
     # -P: packages of the current folder must not shadow ours
     command = [sys.executable, "-P", "-m", "pipelines.cli", "run", "--workers", str(workers)]
@@ -53,15 +55,17 @@ def run_workers(
             break
         port = ["--metrics-port", str(metrics_port + i)] if metrics_port else []
         processes.append(subprocess.Popen([*command, "--worker-index", str(i), *port]))  # noqa: S603 - our own
-    failed = 0
-    while any(process.poll() is None for process in processes):
-        for i, process in enumerate(processes):
-            if process.poll() and not failed:
-                failed = process.returncode if process.returncode > 0 else 128 - process.returncode
-                _LOG.error("workers: worker %d ended with %d; stopping the others", i, process.returncode)
+    failed, running = 0, True
+    while running:
+        codes = [process.poll() for process in processes]
+        running = None in codes
+        for i, code in enumerate(codes):
+            if code and not failed and not (stopping and code in _INTERRUPTED):
+                failed = code if code > 0 else 128 - code
+                _LOG.error("workers: worker %d ended with %d; stopping the others", i, code)
                 stop(signal.SIGTERM, None)
-        time.sleep(_LOOK_EVERY_S)
-    return failed or next((abs(p.returncode) for p in processes if p.returncode), 0)
+        time.sleep(_LOOK_EVERY_S if running else 0)
+    return failed
 
 
 def when_orphaned(stop: Callable[[], None], parent: int) -> None:

@@ -90,6 +90,10 @@ def test_workers_end_on_ctrl_c_and_when_their_parent_is_killed(
         assert parent.wait(60) == 0
     with job.started("--workers", "2") as parent:
         wait_until(lambda: len(psutil.Process(parent.pid).children()) == 2, 30, "two workers")
+        parent.terminate()  # while they still load their modules
+        assert parent.wait(60) == 0
+    with job.started("--workers", "2") as parent:
+        wait_until(lambda: len(psutil.Process(parent.pid).children()) == 2, 30, "two workers")
         children = psutil.Process(parent.pid).children()
         kill_group(parent)
         _, alive = psutil.wait_procs(children, timeout=60)

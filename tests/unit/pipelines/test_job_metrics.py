@@ -136,12 +136,13 @@ def test_a_process_tells_its_runner_what_its_figures_grew_by() -> None:
     metrics.CONFLICTS.inc(1_000)
     assert told_in_a_job()["conflicts_total"] >= 1_000
     metrics.CONFLICTS.inc(5)
-    metrics.FRESHNESS_SECONDS.observe(0.25)
+    metrics.FRESHNESS_SECONDS.observe(4_096)
     told = told_in_a_job()
     assert told["conflicts_total"] == 5
-    # what other tests of the process observed may be years, of which a float keeps some 10 microseconds
-    assert told["freshness_seconds_sum"] == pytest.approx(250_000, abs=100)
-    assert "freshness_seconds_bucket{le=0%2E2}" not in told
+    # what other tests of the process observed may be thousands of years, of which a float keeps milliseconds
+    assert told["freshness_seconds_sum"] == pytest.approx(4_096_000_000, abs=10_000)
+    assert told["freshness_seconds_bucket{le=%2BInf}"] == 1
+    assert "freshness_seconds_bucket{le=3600%2E0}" not in told
 
 
 def test_the_lag_is_told_by_the_reader_of_a_partition_alone() -> None:
