@@ -1,8 +1,8 @@
 """Similar users: an index over the fused vectors of one profile space, built from the ``profiles`` table.
 
 The index is a navigable graph (HNSW, Malkov and Yashunin 2018, by the usearch library) in
-``<history>/similar``; it holds every user's newest vector. A refresh reads only the files that it has not
-seen, and drops the users whose rows are gone.
+``<history>/similar``; it holds every user's newest vector, and a small one is searched whole. A refresh
+reads only the files that it has not seen, and drops the users whose rows are gone.
 
 The library keeps the vectors of removed entries in its file. So that an erased user's is not kept, every
 slot that becomes free is filled again before the index is stored: with the next user's vector, or else with
@@ -31,6 +31,8 @@ from features.sums import unit
 
 CHURN: Final = 0.3
 """Above this share of replaced and dropped vectors a refresh builds the graph anew."""
+_EXACT_UP_TO: Final = 50_000
+"""Vectors that are all compared instead, within a millisecond: a small graph may lose sight of a user."""
 _ROWS: Final = 50_000
 _FILLERS_ASKED: Final = 100
 
@@ -94,7 +96,7 @@ class SimilarUsers:
         asked = min(len(held.index), top + len(without) + fillers)
         if not asked:
             return []
-        found = held.index.search(unit(vector), asked)
+        found = held.index.search(unit(vector), asked, exact=len(held.index) <= _EXACT_UP_TO)
         place, there = held.places(np.asarray(found.keys, np.uint64))
         names = held.users.take(pa.array(place[there])).to_pylist()
         cosines = (1 - np.asarray(found.distances)[there]).clip(-1, 1).tolist()
