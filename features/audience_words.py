@@ -40,8 +40,8 @@ _ASPECT: Final = "list_extract(list_filter(read_aspects, lambda a: a.id = {0}), 
 _DAYS_SINCE: Final = "epoch($now - {}) / 86400"
 
 FIELDS: Final[Mapping[str, Word]] = {
-    "sentiment": Word((), "sentiment", "number", "-1 to 1: mean of 40 days; unknown where none was judged"),
-    "sentiment_recent": Word((), "sentiment_recent", "number", "-1 to 1: mean of 10 days"),
+    "sentiment": Word((), "sentiment", "number", "-1 to 1, long memory; unknown where none was judged"),
+    "sentiment_recent": Word((), "sentiment_recent", "number", "-1 to 1, short memory"),
     "confidence": Word((), "confidence", "number", "0 to 1: how much recent evidence there is"),
     "last_seen": Word((), _DAYS_SINCE.format("event_timestamp"), "age", "since the newest event"),
     "first_seen": Word((), _DAYS_SINCE.format("first_event"), "age", "since the oldest event"),

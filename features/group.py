@@ -99,7 +99,7 @@ class GroupPortrait:
     modalities: Rows
     """text, image, voice (which of them profiles rest on), users, share, lift."""
     sentiment: dict[str, Any]
-    """known (share), mean (40 days), mean_recent (10 days), positive, negative, change (recent - mean)."""
+    """known (share), mean (long memory), mean_recent (short), positive, negative, change (recent - mean)."""
     activity: dict[str, Any]
     """events in all and by modality, medians a user, first event."""
     languages: Rows

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from features.record import Array, States
-from features.schema import LANGUAGES, MODALITIES
+from features.schema import LANGUAGES, MODALITIES, PRIOR_EVENTS
 from features.sums import unit
 from features.tags import age_factor, aspects_json, tags_json, top_tags
 from features.taxonomy import Taxonomy
 
-_HALF_CERTAIN: Final = 4.0
-"""Decayed number of events at which the confidence in a profile is one half."""
 _RECENT, _REMEMBERING = 0, 1
 """Indices of the half-lives."""
 
@@ -26,6 +24,7 @@ def profile_columns(
     taxonomy: Taxonomy,
     event_space: str,
     profile_space: str,
+    prior_events: float = PRIOR_EVENTS,
 ) -> dict[str, Any]:
     """Columns of PROFILE_FIELDS and ``event_timestamp``, ``created`` (µs), one entry a user.
 
@@ -34,7 +33,7 @@ def profile_columns(
     """
     head = states.head
     modality = head["modality"]
-    tags = top_tags(head, taxonomy)
+    tags = top_tags(head, taxonomy, prior_events / 2)
     ids = [taxonomy.categories[slot].id for slot in tags.slot]
     interests = [ids[a:b] for a, b in pairwise(tags.start)]
     first = {c.id for c in taxonomy.categories if c.parent is None}
@@ -46,7 +45,7 @@ def profile_columns(
         "version": head["version"].tolist(),
         "incarnation": head["incarnation"].tolist(),
         "modality_mask": ((modality["count"] > 0) @ (1 << np.arange(len(MODALITIES)))).tolist(),
-        "confidence": _confidence(head),
+        "confidence": _confidence(head, prior_events),
         "top_category": [next((i for i in user if i in first), "") for user in interests],
         "interests": interests,
         "tags": tags_json(tags, taxonomy),
@@ -67,14 +66,14 @@ def profile_columns(
     return columns
 
 
-def _confidence(head: Array) -> npt.NDArray[np.float32]:
+def _confidence(head: Array, prior_events: float) -> npt.NDArray[np.float32]:
     """0..1: how many events there are, decayed by the longer half-life up to the newest."""
     weight = head["modality"]["weight"][:, :, _REMEMBERING]
     own = age_factor(head["modality"]["newest_us"], head["half_life_s"])[:, :, _REMEMBERING]
     behind = (head["last_event_us"][:, None] - head["modality"]["newest_us"]) / 1e6
     half_life_s = np.maximum(head["half_life_s"][:, _REMEMBERING], 1)
     events = (weight * own * np.exp2(-behind / half_life_s[:, None])).sum(axis=1)
-    return np.asarray(1 - np.exp2(-events / _HALF_CERTAIN), np.float32)
+    return np.asarray(1 - np.exp2(-events / prior_events), np.float32)
 
 
 def _sentiment(head: Array, half_life: int) -> npt.NDArray[np.float32]:

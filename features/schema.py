@@ -20,6 +20,9 @@ DAY_S: Final = 86_400
 HALF_LIVES_S: Final = (10 * DAY_S, 40 * DAY_S)
 """Half-lives of the decayed sums, in seconds: one that follows a season, one that remembers."""
 
+PRIOR_EVENTS: Final = 4.0
+"""Decayed number of events at which the confidence in a profile is one half; in a tag, half as many."""
+
 MAX_TAGS: Final = 64
 """Tag slots of a profile: the categories of a taxonomy, both levels counted together."""
 
@@ -244,8 +247,10 @@ PROFILE_FIELDS: Final = (
         "json",
         "[{id, zh, en, parent (below a category), level, weight, confidence, share, last_seen, evidence}]",
     ),
-    ProfileField("sentiment", "user_profile", "float", "-1..1, decayed mean over 40 days; NaN: none"),
-    ProfileField("sentiment_recent", "user_profile", "float", "-1..1, decayed mean over 10 days; NaN: none"),
+    ProfileField("sentiment", "user_profile", "float", "-1..1, mean of the long half-life; NaN: none"),
+    ProfileField(
+        "sentiment_recent", "user_profile", "float", "-1..1, mean of the short half-life; NaN: none"
+    ),
     ProfileField("aspects", "user_profile", "json", "[{id, weight, sentiment, evidence}]"),
     ProfileField("languages", "user_profile", "strings", "languages of texts and voices, most used first"),
     ProfileField("first_event", "user_profile", "time", "oldest event time applied"),
@@ -254,7 +259,7 @@ PROFILE_FIELDS: Final = (
         ProfileField(f"{modality}_{name}", "user_modalities", kind, doc)  # type: ignore[arg-type]
         for modality in MODALITIES[:3]
         for name, kind, doc in (
-            ("embedding", "vector", "decayed mean over 40 days, unit length; zeros: none"),
+            ("embedding", "vector", "mean of the long half-life, unit length; zeros: none"),
             ("count", "int", "events applied"),
             ("last_event", "time", "newest event time applied; 0: none"),
         )

@@ -23,8 +23,6 @@ TOP: Final = 10
 """Most tags that a profile lists."""
 SHARE_MIN: Final = 0.01
 """Tags below this share of their level are left out."""
-_HALF_CERTAIN: Final = 2.0
-"""Decayed number of sure events at which the confidence in a tag is one half."""
 _REMEMBERING: Final = 1  # index of the longer half-life
 _PARTS: Final = 10_000
 _DECIMALS: Final = pa.array([repr(i / _PARTS) for i in range(-_PARTS, _PARTS + 1)], pa.string())
@@ -63,8 +61,11 @@ def age_factor(newest_us: Array, half_life_s: Array) -> Array:
     return factor
 
 
-def top_tags(head: Array, taxonomy: Taxonomy) -> TagTable:
-    """The strongest tags of each head, both levels together."""
+def top_tags(head: Array, taxonomy: Taxonomy, half_certain_events: float) -> TagTable:
+    """The strongest tags of each head, both levels together.
+
+    ``half_certain_events``: decayed number of sure events at which the confidence in a tag is one half.
+    """
     categories = taxonomy.categories
     parent = np.array([taxonomy.slots[c.parent] if c.parent else -1 for c in categories])
     rolled = np.eye(len(categories)) + (parent == np.arange(len(categories))[:, None])
@@ -84,7 +85,7 @@ def top_tags(head: Array, taxonomy: Taxonomy) -> TagTable:
         slot,
         2 - first[slot],
         part[user, slot].round(4),
-        (1 - np.exp2(-weight[user, slot] / _HALF_CERTAIN)).round(3),
+        (1 - np.exp2(-weight[user, slot] / half_certain_events)).round(3),
         (own[:, :3] / own.sum(axis=1, keepdims=True)).round(3),
         *_evidence(head["tag"], user, rolled[slot] > 0),
     )

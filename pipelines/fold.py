@@ -24,7 +24,7 @@ from features.history import event_batch, profile_batch
 from features.online import ProfileStore, ProfileWrite, StatelessUsersError, StoreError
 from features.online.values import encode_views
 from features.profile import profile_columns
-from features.schema import EVENT_DTYPE, EncodedEvent, Kind
+from features.schema import EVENT_DTYPE, PRIOR_EVENTS, EncodedEvent, Kind
 from features.state import (
     FoldPolicy,
     FoldResult,
@@ -117,6 +117,7 @@ class FoldContext:
     spaces: Spaces
     names: tuple[str, str]  # event_space and profile_space, hex
     policy: FoldPolicy
+    prior_events: float = PRIOR_EVENTS
     attempts: int = 8
     counted: bool = True
     """Whether the metrics of a run take note; what is folded again (a rebuild) would make them untrue."""
@@ -137,9 +138,8 @@ class Folded:
 def fold_context(settings: Settings) -> FoldContext:
     """The process's store, fusion and taxonomy as the settings name them."""
     held = worker(settings)
-    policy = FoldPolicy(
-        window_offsets=settings.fold.window_offsets, window_entries=settings.fold.window_entries
-    )
+    fold = settings.fold
+    policy = FoldPolicy(fold.half_lives_s, fold.window_offsets, fold.window_entries)
     return FoldContext(
         store=held.store,
         fusion=held.fusion,
@@ -147,7 +147,8 @@ def fold_context(settings: Settings) -> FoldContext:
         spaces=held.state_spaces,
         names=held.spaces,
         policy=policy,
-        attempts=settings.fold.attempts,
+        prior_events=fold.prior_events,
+        attempts=fold.attempts,
     )
 
 
@@ -253,7 +254,7 @@ def _store(
     """
     states, changed = result.states, ~result.unchanged
     vectors = context.fusion.fuse(*fusion_inputs(states, context.policy))
-    columns = profile_columns(states, vectors, context.taxonomy, *context.names)
+    columns = profile_columns(states, vectors, context.taxonomy, *context.names, context.prior_events)
     views = encode_views(columns)
     packed = pack(states)
     head = states.head

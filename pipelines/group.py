@@ -45,7 +45,7 @@ def group_page(found: GroupPortrait, condition: str | None = None) -> Renderable
         f"{does['events']} events since {_day(does['first_event'])}: {does['reviews']} reviews, "
         f"{does['photos']} photos, {does['voices']} voices; median {does['median_events']:.0f} a user, "
         f"{does['median_events_a_week']:.1f} a week; confidence {does['mean_confidence']:.2f}",
-        f"sentiment {_signed(feels['mean'])} in 40 days, {_signed(feels['mean_recent'])} in 10 days; "
+        f"sentiment {_signed(feels['mean'])}, lately {_signed(feels['mean_recent'])}; "
         f"positive {_share(feels['positive'])}, negative {_share(feels['negative'])} of the "
         f"{_share(feels['known'])} that have one",
         "languages " + (", ".join(f"{row['id']} {_share(row['share'])}" for row in found.languages) or "–"),

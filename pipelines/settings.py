@@ -17,6 +17,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from pydantic.dataclasses import dataclass
 
 from features.errors import UsageError
+from features.schema import DAY_S, PRIOR_EVENTS
 
 ENV_PREFIX: Final = "PORTRAIT_"
 DEFAULT_FILE: Final = "portrait.yaml"
@@ -146,14 +147,28 @@ class Models:
     """Report emotion from voice, a sensitive inference; needs weights trained with ``--emotion``."""
 
 
+def _shorter_first(days: tuple[float, float]) -> tuple[float, float]:
+    if not 1 / 24 <= days[0] < days[1]:
+        raise ValueError("expected a half-life of at least an hour (0.042), then a longer one, in days")
+    return days
+
+
 @dataclass(config=_STRICT)
 class Fold:
-    """Anti-replay window, shards and retries of the compare-and-set loop."""
+    """How fast profiles forget and become sure, the anti-replay window, and the compare-and-set loop."""
 
+    half_lives_days: Annotated[tuple[Days, Days], AfterValidator(_shorter_first)] = (10.0, 40.0)
+    prior_events: Annotated[float, Field(gt=0)] = PRIOR_EVENTS
     window_offsets: Count = 1_000_000
     window_entries: Count = 4_096
     shards: Count = 4
     attempts: Count = 8
+
+    @property
+    def half_lives_s(self) -> tuple[int, int]:
+        """The same in whole seconds, as states hold them."""
+        short, long = (round(days * DAY_S) for days in self.half_lives_days)
+        return short, long
 
 
 @dataclass(config=_STRICT)

@@ -95,7 +95,7 @@ def profile_page(row: Row, evidence: Sequence[Mapping[str, Any]] = ()) -> Render
         (row[JOIN_KEY], "bold"), f"  revision {row['revision']}, {row['version']} events applied"
     )
     facts = [
-        f"sentiment {_signed(row['sentiment'])} in 40 days, {_signed(row['sentiment_recent'])} in 10 days"
+        f"sentiment {_signed(row['sentiment'])}, lately {_signed(row['sentiment_recent'])}"
         + _trend(row["sentiment"], row["sentiment_recent"]),
         f"languages {', '.join(row['languages'] or ()) or '–'}; confidence {_number(row['confidence'])}",
         f"events from {_date(row['first_event'])} to {_date(row['last_event'])}: "

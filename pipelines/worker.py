@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from features.online import ProfileStore
 from features.record import Spaces
-from features.schema import HALF_LIVES_S, Modality
+from features.schema import Modality
 from features.taxonomy import Taxonomy, load_taxonomy
 from models.encoder import Encoder
 from pipelines.settings import Models, Settings
@@ -54,7 +54,7 @@ class Worker:
         """``event_space`` = hash of the encoders; ``profile_space`` = that, the fusion and the half-lives."""
         prints = [self.encoders[m].fingerprint for m in sorted(self.encoders)]
         event_space = hashlib.sha256(" ".join(prints).encode()).hexdigest()
-        parts = [event_space, self.fusion.fingerprint, *map(str, HALF_LIVES_S)]
+        parts = [event_space, self.fusion.fingerprint, *map(str, self.settings.fold.half_lives_s)]
         return SpaceNames(event_space, hashlib.sha256(" ".join(parts).encode()).hexdigest())
 
     @cached_property

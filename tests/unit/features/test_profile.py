@@ -103,6 +103,13 @@ def test_a_profile_is_a_function_of_its_state_and_not_of_the_clock_or_the_batch(
         assert at_once[name] == later[name], name
 
 
+def test_confidence_is_one_half_at_the_prior_and_half_of_it_in_a_tag() -> None:
+    states = states_of(*(content(i, Modality.TEXT, tags={HOME: 1.0}) for i in range(1, 7)))
+    columns = profile_columns(states, np.zeros((1, 64), np.float32), TAXONOMY, *HEX, prior_events=6)
+    assert columns["confidence"][0] == pytest.approx(0.5, abs=1e-3)
+    assert json.loads(columns["tags"][0])[0]["confidence"] == pytest.approx(0.75, abs=1e-3)
+
+
 def test_a_second_level_tag_counts_for_its_parent() -> None:
     found = tags(
         states_of(content(1, Modality.TEXT, tags={PHONES: 1.0}), content(2, Modality.TEXT, tags={HOME: 0.5}))

@@ -27,6 +27,12 @@ def _file(tmp_path: Path, text: str) -> Path:
         ),
         ("fold: {shards: 0}\n", ":1: fold.shards: expected greater than or equal to 1, got 0"),
         ("fold:\n\n  attempts: many\n", ":3: fold.attempts: expected a valid integer"),
+        (
+            "fold: {half_lives_days: [40, 10]}\n",
+            "expected a half-life of at least an hour (0.042), then a longer",
+        ),
+        ("fold: {half_lives_days: [10]}\n", ":1: fold.half_lives_days.1: expected Field required"),
+        ("fold: {prior_events: 0}\n", ":1: fold.prior_events: expected greater than 0, got 0"),
         ("a: [\n", ": expected YAML"),
         ("- 1\n", ":1: expected a mapping"),
     ],

@@ -93,4 +93,4 @@ def test_what_is_not_known_is_a_dash(nothing: float | None) -> None:
     assert "nan" not in table + page
     assert "None" not in table + page
     assert table.count("–") == 3
-    assert "sentiment – in 40 days, – in 10 days" in page
+    assert "sentiment –, lately –" in page

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from pipelines.settings import History, Models, Settings
+from pipelines.settings import Fold, History, Models, Settings
 from pipelines.worker import worker
 
 
@@ -22,3 +22,10 @@ def test_other_models_are_loaded_beside_them() -> None:
     live, other = Settings(), Settings(models=Models(fusion_kind="average"))
     assert worker(other).fusion is not worker(live).fusion
     assert worker(other).spaces.profile_space != worker(live).spaces.profile_space
+
+
+def test_vectors_of_other_half_lives_are_of_another_profile_space() -> None:
+    live, other = Settings(), Settings(fold=Fold(half_lives_days=(10.0, 365.0)))
+    assert other.fold.half_lives_s == (864_000, 31_536_000)
+    assert worker(other).spaces.profile_space != worker(live).spaces.profile_space
+    assert worker(other).spaces.event_space == worker(live).spaces.event_space
