@@ -228,8 +228,8 @@ def ready_store(settings: Settings, *, claim: bool = True) -> ProfileStore:
     for name, ours, theirs in zip(("event_space", "profile_space"), held.spaces, claimed, strict=True):
         if ours != theirs:
             raise PortraitError(
-                f"store: expected {name} {ours[:16]}, got {theirs[:16]}: its vectors come from other models or "
-                f"half-lives and are never mixed; name those that wrote it, or {_ANOTHER_STORE}"
+                f"store: expected {name} {ours[:16]}, got {theirs[:16]}: its vectors come from other models "
+                f"or half-lives and are never mixed; name those that wrote it, or {_ANOTHER_STORE}"
             )
     return store
 
