@@ -43,10 +43,13 @@ def _space(ctx: Context) -> Section:
     worst = 1.0
     for a, b in product(LOADERS, LOADERS):
         one, other = placed[a], placed[b]
-        found = precision(one.shared, one.labels, other.shared, other.labels, skip_self=a == b)
-        control = precision(one.apart, one.labels, other.apart, other.labels, skip_self=a == b)
+        asked = np.isin(one.labels, other.labels)  # no photo is of a hotel: nothing could answer
+        found, control = (
+            precision(mine, one.labels, theirs, other.labels, skip_self=a == b)[asked]
+            for mine, theirs in ((one.shared, other.shared), (one.apart, other.apart))
+        )
         shares = {c: float((other.labels == c).mean()) for c in np.unique(other.labels)}
-        chance = float(np.mean([shares.get(c, 0.0) for c in one.labels]))
+        chance = float(np.mean([shares[c] for c in one.labels[asked]]))
         estimates = [mean_estimate(x, None, ctx.budget.repeats) for x in (found, control)]
         (within if a == b else rows).append(
             [f"{a} to {b}", len(found), len(other.labels), *estimates, chance]
@@ -54,8 +57,9 @@ def _space(ctx: Context) -> Section:
         worst = worst if a == b else min(worst, estimates[0].value)
     note = (
         f"Of the {NEAREST} nearest contents of the other modality, the share of the query's category; test "
-        "splits, shipped weights. Separate spaces: the same features, projected towards targets of each "
-        "modality's own, fitted on the development split: as good within a modality, meaningless between."
+        "splits, shipped weights. Queries of categories that the other modality has none of are left out. "
+        "Separate spaces: the same features, projected towards targets of each modality's own, fitted on the "
+        "development split: as good within a modality, meaningless between."
     )
     columns = ["direction", "queries", "among", "precision@10", "separate spaces", "chance"]
     tables = [Table("Between modalities", columns, rows, note), Table("Within a modality", columns, within)]
