@@ -9,11 +9,10 @@ needs it; a step that fails is named with its error, and the others go on.
 from __future__ import annotations
 
 import json
-import logging
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +22,7 @@ import torch
 from features.errors import PortraitError, UsageError
 from models import checkpoint
 from models.evaluate_keys import key_of
+from models.evaluate_pool import processes, tell
 from models.evaluate_step import FULL, QUICK, RESULT, Budget, Context, Progress, Step
 from models.report_levels import levels_of
 
@@ -50,12 +50,14 @@ def evaluate(
     quick: bool = False,
     only: Sequence[str] = (),
     weights_dir: str | Path | None = None,
-    threads: int = 1,
+    jobs: int = 1,
     progress: Progress = print,
 ) -> Outcome:
-    """Run the steps (``only`` these and what they need), write ``report.json``, ``.html`` and ``.md``.
+    """Run the steps (``only`` these and what they need) in ``jobs`` processes, and write ``report.json``,
+    ``.html`` and ``.md``.
 
-    Raises EvaluationError for a folder that is not there or an unknown step.
+    Raises EvaluationError for a folder that is not there or an unknown step, PortraitError when a process
+    of a step was killed.
     """
     data, out = Path(data_dir), Path(out_dir)
     if not data.is_dir():
@@ -66,12 +68,15 @@ def evaluate(
     budget = QUICK if quick else FULL
     plan = chosen(steps(data, budget), only)
     out.mkdir(parents=True, exist_ok=True)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    weights = Path(weights_dir or checkpoint.WEIGHTS_DIR)
     try:
-        outcome = run(plan, data, out, budget, Path(weights_dir or checkpoint.WEIGHTS_DIR), progress)
-    finally:
-        torch.set_num_threads(before)
+        with processes(jobs, progress) as pool:
+            outcome = run(plan, data, out, budget, weights, progress, pool, jobs)
+    except BrokenExecutor as error:
+        raise PortraitError(
+            f"evaluate: expected {jobs} processes that compute steps, got one killed, perhaps for memory; "
+            "run it again, with --jobs 1 if need be: it goes on where it was"
+        ) from error
     report = report_of(plan, outcome, budget, only)
     write_report(report, out)
     progress(f"evaluate: wrote {out / 'report.json'}, report.html and report.md")
@@ -93,37 +98,54 @@ def chosen(plan: Sequence[Step], only: Sequence[str]) -> list[Step]:
 
 
 def run(
-    plan: Sequence[Step], data: Path, out: Path, budget: Budget, weights: Path, progress: Progress
+    plan: Sequence[Step],
+    data: Path,
+    out: Path,
+    budget: Budget,
+    weights: Path,
+    progress: Progress,
+    pool: Executor,
+    jobs: int = 1,
+    say: Progress = tell,
 ) -> Outcome:
-    """Run steps in their order, taking those from the cache whose key was computed before."""
+    """Run steps in ``pool`` as soon as those they need are done; what was computed before is taken as it is.
+
+    ``say`` is what steps tell through, in the pool's processes.
+    """
     outcome, folders, keys = Outcome(), dict[str, Path](), dict[str, str]()
-    clock = _Clock(plan, out, budget)
-    with _told(progress):
-        for place, step in enumerate(plan, 1):
-            where = f"{step.name} ({place} of {len(plan)})"
+    clock = _Clock(plan, budget, jobs, progress)
+    waiting, running = list(plan), dict[Future[str], Step]()
+    while waiting or running:
+        undone = {step.name for step in (*waiting, *running.values())}
+        for step in [s for s in waiting if undone.isdisjoint(s.needs)]:
+            waiting.remove(step)
             if reason := _missing(step, data, weights, outcome):
                 outcome.left_out[step.name] = reason
-                progress(f"{where}: left out: {reason}")
-                clock.skip(step)
+                clock.ended(step, f"left out: {reason}")
                 continue
             keys[step.name] = key_of(step, data, weights, budget, keys)
-            folder = out / "cache" / step.name / keys[step.name]
-            folders[step.name] = folder
-            if not (folder / RESULT).is_file():
-                progress(f"{where}: {clock.left(step)}")
-                context = Context(data, budget, folder, dict(folders), progress, weights)
-                try:
-                    _compute(step, context, clock)
-                except Exception as error:
-                    outcome.failed[step.name] = _told_of(error)
-                    progress(f"{where}: failed: {outcome.failed[step.name]}")
-                    clock.skip(step)
-                    continue
-            result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-            outcome.done[step.name] = result
-            outcome.seconds[step.name] = (result["seconds"], result["processor_seconds"])
-            clock.skip(step)
+            folder = folders[step.name] = out / "cache" / step.name / keys[step.name]
+            if (folder / RESULT).is_file():
+                _take(step, folder, outcome)
+                clock.ended(step)
+            else:
+                context = Context(data, budget, folder, dict(folders), say, weights)
+                running[pool.submit(compute, step, context)] = step
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            step = running.pop(future)
+            if error := future.result():
+                outcome.failed[step.name] = error
+                clock.ended(step, f"failed: {error}")
+            else:
+                _take(step, folders[step.name], outcome)
+                clock.ended(step, f"{outcome.seconds[step.name][0]:.0f} s", outcome.seconds[step.name][0])
     return outcome
+
+
+def _take(step: Step, folder: Path, outcome: Outcome) -> None:
+    result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    outcome.done[step.name] = result
+    outcome.seconds[step.name] = (result["seconds"], result["processor_seconds"])
 
 
 def _told_of(error: Exception) -> str:
@@ -134,17 +156,22 @@ def _told_of(error: Exception) -> str:
     return f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"
 
 
-def _compute(step: Step, context: Context, clock: _Clock) -> None:
+def compute(step: Step, context: Context) -> str:
+    """Write what the step finds to its folder; returns what went wrong, if anything did."""
+    context.say(f"{step.name}: about {_minutes(step.seconds * context.budget.pace)} of one core")
     context.folder.mkdir(parents=True, exist_ok=True)
     start, start_cpu = time.monotonic(), time.process_time()
     torch.manual_seed(0)
-    section = step.run(context)
+    try:
+        section = step.run(context)
+    except Exception as error:
+        return _told_of(error)
     seconds, cpu = time.monotonic() - start, time.process_time() - start_cpu
     result = section.to_json() | {"seconds": round(seconds, 1), "processor_seconds": round(cpu, 1)}
     part = context.folder / f"{RESULT}.part"
     part.write_text(json.dumps(result, ensure_ascii=False, allow_nan=False), encoding="utf-8")
     part.replace(context.folder / RESULT)  # last: what is there was computed to its end
-    clock.measured(step, seconds)
+    return ""
 
 
 def _missing(step: Step, data: Path, weights: Path, outcome: Outcome) -> str:
@@ -162,49 +189,28 @@ def _missing(step: Step, data: Path, weights: Path, outcome: Outcome) -> str:
 
 
 class _Clock:
-    """What is left: the steps' own estimates, scaled by how this machine did so far."""
+    """Tells what ended and what is left: the steps' own estimates, scaled by how this machine did so far."""
 
-    def __init__(self, plan: Sequence[Step], out: Path, budget: Budget) -> None:
+    def __init__(self, plan: Sequence[Step], budget: Budget, jobs: int, progress: Progress) -> None:
         self._left = {step.name: step.seconds * budget.pace for step in plan}
+        self._steps, self._jobs, self._progress = len(plan), jobs, progress
         self._expected, self._took = 60.0, 60.0  # one step's deviation alone must not throw the estimate
+        total_s = sum(self._left.values()) / jobs
+        progress(f"{len(plan)} steps, about {_minutes(total_s)} if none was computed before")
 
-    def left(self, step: Step) -> str:
-        """About how long the step takes, and all that are left."""
-        pace = self._took / self._expected
-        mine, all_s = self._left[step.name] * pace, sum(self._left.values()) * pace
-        return f"about {_minutes(mine)}, {_minutes(all_s)} left in all"
-
-    def measured(self, step: Step, seconds: float) -> None:
-        """A step was computed."""
-        self._expected += self._left.get(step.name, 0.0)
-        self._took += seconds
-
-    def skip(self, step: Step) -> None:
+    def ended(self, step: Step, how: str = "", took_s: float = 0.0) -> None:
         """A step needs no more time."""
-        self._left.pop(step.name, None)
+        expected = self._left.pop(step.name)
+        if took_s:
+            self._expected, self._took = self._expected + expected, self._took + took_s
+        if how:
+            left_s = sum(self._left.values()) * self._took / self._expected / self._jobs
+            place = f"{self._steps - len(self._left)} of {self._steps}"
+            self._progress(f"{step.name} ({place}): {how}; {_minutes(left_s)} left in all")
 
 
 def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-
-
-@contextmanager
-def _told(progress: Progress) -> Iterator[None]:
-    """Hands what training logs to the progress of the command."""
-
-    class Told(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            progress(record.getMessage())
-
-    handler, logger = Told(logging.INFO), logging.getLogger("models")
-    before = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before)
 
 
 def report_of(plan: Sequence[Step], outcome: Outcome, budget: Budget, only: Sequence[str]) -> dict[str, Any]:

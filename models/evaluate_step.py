@@ -39,7 +39,7 @@ class Budget:
     """Factor on the steps' estimates of seconds."""
 
 
-FULL: Final = Budget("full", 5, 3, 1.0, 4, 8, 2, None, 3, 1000, 120, 1.0)
+FULL: Final = Budget("full", 5, 3, 1.0, 8, 12, 2, None, 3, 1000, 120, 1.0)
 QUICK: Final = Budget("quick", 2, 1, 0.06, 1, 1, 0, 200, 1, 500, 12, 0.08)
 
 

@@ -23,7 +23,9 @@ import click
 @click.option(
     "--weights", type=click.Path(path_type=Path), help="folder of the weights (default: the shipped ones)"
 )
-@click.option("--threads", type=click.IntRange(1, 64), default=2, show_default=True, help="threads of torch")
+@click.option(
+    "--jobs", type=click.IntRange(1, 64), default=2, show_default=True, help="processes, a core each"
+)
 def evaluate(
     data: Path,
     out: Path,
@@ -31,7 +33,7 @@ def evaluate(
     only: tuple[str, ...],
     list_steps: bool,
     weights: Path | None,
-    threads: int,
+    jobs: int,
 ) -> None:
     """Judge encoders and fusion; write report.json, report.html and report.md to OUT.
 
@@ -44,7 +46,7 @@ def evaluate(
     if list_steps:
         click.echo("\n".join(names_of(data, quick)))
         return
-    outcome = judge(data, out, quick, only, weights, threads, lambda line: click.echo(line, err=True))
+    outcome = judge(data, out, quick, only, weights, jobs, lambda line: click.echo(line, err=True))
     sys.exit(1 if outcome.failed else 0)
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from features.errors import PortraitError
 from models import evaluate
 from models.evaluate import EvaluationError, chosen, names_of, report_of, run
 from models.evaluate_keys import closure, code_digest, key_of
@@ -50,7 +55,8 @@ Run = Callable[..., evaluate.Outcome]
 @pytest.fixture
 def go(tmp_path: Path, data: Path) -> Run:
     def go(*steps: Step, say: Callable[[str], None] = lambda _: None) -> evaluate.Outcome:
-        return run(steps, data, tmp_path / "out", QUICK, tmp_path / "weights", say)
+        with ThreadPoolExecutor(1) as pool:
+            return run(steps, data, tmp_path / "out", QUICK, tmp_path / "weights", say, pool, say=say)
 
     return go
 
@@ -183,11 +189,39 @@ def test_later_steps_read_what_earlier_ones_left(go: Run) -> None:
     assert seen == ["for later steps", {"calls": 1}]
 
 
-def test_the_time_left_is_told_before_every_step(go: Run) -> None:
+def test_the_time_left_is_told_after_every_step(go: Run) -> None:
     said: list[str] = []
-    go(Step("a", "A", Counting(), seconds=500), Step("b", "B", Counting(), seconds=1000), say=said.append)
-    assert said[0] == "a (1 of 2): about 40 s, 2 min left in all"
-    assert said[1].startswith("b (2 of 2): about ")
+    steps = (Step("a", "A", Counting(), seconds=500), Step("b", "B", Counting(), needs=("a",), seconds=1000))
+    go(*steps, say=said.append)
+    assert said[0] == "2 steps, about 2 min if none was computed before"
+    assert said[1::2] == ["a: about 40 s of one core", "b: about 80 s of one core"]
+    assert re.fullmatch(r"a \(1 of 2\): \d+ s; \d+ s left in all", said[2])
+    assert re.fullmatch(r"b \(2 of 2\): \d+ s; 0 s left in all", said[4])
+
+
+def _elsewhere(ctx: Context) -> Section:
+    ctx.say(f"{ctx.folders['a'].name if ctx.folders else 'nothing'} came before")
+    return Section(figures={"process": os.getpid(), "threads": torch.get_num_threads()})
+
+
+def _killed(_: Context) -> Section:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return Section()
+
+
+def test_steps_run_in_processes_of_one_thread_and_a_killed_one_is_told(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = [Step("a", "A", _elsewhere), Step("b", "B", _elsewhere, needs=("a",))]
+    monkeypatch.setattr("models.evaluate_plan.steps", lambda *_: plan)
+    said: list[str] = []
+    done = evaluate.evaluate(data, tmp_path / "out", jobs=2, progress=said.append).done
+    assert {result["figures"]["threads"] for result in done.values()} == {1}
+    assert os.getpid() not in {result["figures"]["process"] for result in done.values()}
+    assert sum(line.endswith("came before") for line in said) == 2
+    plan.append(Step("c", "C", _killed))
+    with pytest.raises(PortraitError, match="got one killed, perhaps for memory; run it again"):
+        evaluate.evaluate(data, tmp_path / "out", jobs=2, progress=said.append)
 
 
 def test_only_takes_a_step_with_all_it_needs() -> None:
