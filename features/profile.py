@@ -29,7 +29,8 @@ def profile_columns(
     """Columns of PROFILE_FIELDS and ``event_timestamp``, ``created`` (µs), one entry a user.
 
     ``embedding`` is the fused vector, float32 [n, 64]; the spaces are full hex fingerprints. Vectors and
-    floats are arrays, the rest lists. A pure function of the state: weights are as of the newest event.
+    floats are arrays, the rest lists, JSON as UTF-8. A pure function of the state: weights are as of the
+    newest event.
     """
     head = states.head
     modality = head["modality"]

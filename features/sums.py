@@ -8,14 +8,16 @@ weight beside them (7e-6 after 20,000 single writes of one day); everything else
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
+from scipy.sparse import csr_array
 
 from features.record import Array
 from features.schema import ASPECTS, NO_TAG, TAGS_PER_EVENT
 from features.window import group_starts
 
 _US = 1_000_000
-_SHORT = 16
 _NEVER = -2000  # a shift that leaves nothing of a float64
 
 
@@ -44,19 +46,24 @@ def rescaled(value: Array, shift: Array) -> Array:
 
 
 def group_sums(values: Array, first: Array) -> Array:
-    """Sums along axis 0 of groups that begin at ``first``: np.add.reduceat, fast for many short groups.
+    """float64: sums along axis 0 of groups that begin at ``first``.
 
     >>> group_sums(np.array([[1.0], [2.0], [4.0]]), np.array([0, 2])).tolist()
     [[3.0], [4.0]]
     """
-    sizes = np.diff(first, append=len(values))
-    sums = values[first]
-    for group in np.flatnonzero(sizes > _SHORT):
-        sums[group] = values[first[group] : first[group] + sizes[group]].sum(axis=0)
-    for place in range(1, min(int(sizes.max()), _SHORT)):
-        more = np.flatnonzero((sizes > place) & (sizes <= _SHORT))
-        sums[more] += values[first[more] + place]
-    return sums
+    rows = values.reshape(len(values), prod(values.shape[1:]))
+    sums: Array = _adding(np.ones(len(values)), first) @ rows
+    return sums.reshape(len(first), *values.shape[1:])
+
+
+def _adding(weight: Array, first: Array) -> csr_array:
+    """What rows are multiplied by to become their groups' weighted sums, each added up from its first row on.
+
+    (``np.add.reduceat`` is slow for many short groups, and wants the weighted rows written down.)
+    """
+    n = len(weight)
+    parts = weight, np.arange(n), np.append(first, n)
+    return csr_array(parts, shape=(len(first), n))  # type: ignore[no-untyped-call]
 
 
 def add_events(head: Array, user: Array, events: Array, half_lives_s: tuple[int, int]) -> None:
@@ -94,8 +101,9 @@ def _add_modalities(head: Array, user: Array, events: Array, half_lives_s: tuple
     shift = grid(had_us, half_lives_s) - index
     sizes = np.diff(first, append=len(order))
     weight = decay(time_us[order], np.repeat(index, sizes, axis=0), half_lives_s)
-    vectors = weight[:, :, None] * events["embedding"].astype(np.float64)[order, None, :]
-    state["sum"][where] = rescaled(state["sum"][where], shift[:, :, None]) + group_sums(vectors, first)
+    vectors = events["embedding"][order].astype(np.float64)
+    sums = np.stack([_adding(one, first) @ vectors for one in weight.T.copy()], axis=1)
+    state["sum"][where] = rescaled(state["sum"][where], shift[:, :, None]) + sums
     state["weight"][where] = rescaled(state["weight"][where], shift) + group_sums(weight, first)
     state["count"][where] += sizes.astype(np.uint32)
     later = _later(time_us[newest], key[newest], had_us, had_key)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -16,7 +17,8 @@ import pyarrow.compute as pc
 
 from features.record import Array, starts_of
 from features.schema import ASPECTS
-from features.taxonomy import Taxonomy
+from features.sums import group_sums
+from features.taxonomy import Category, Taxonomy
 from features.window import group_starts
 
 TOP: Final = 10
@@ -66,58 +68,76 @@ def top_tags(head: Array, taxonomy: Taxonomy, half_certain_events: float) -> Tag
 
     ``half_certain_events``: decayed number of sure events at which the confidence in a tag is one half.
     """
-    categories = taxonomy.categories
-    parent = np.array([taxonomy.slots[c.parent] if c.parent else -1 for c in categories])
-    rolled = np.eye(len(categories)) + (parent == np.arange(len(categories))[:, None])
-    sums = head["tag"]["weight"][:, : len(categories), :, _REMEMBERING].astype(np.float64)
+    parent = taxonomy.parents
+    state = head["tag"]
+    met = np.nonzero(state["evidence_us"][:, : len(parent), 0])  # a user has met few of all slots
+    user, slot, source, start = _families(met[0], met[1], parent)
     age = age_factor(head["last_event_us"], head["half_life_s"])[:, _REMEMBERING]
-    by_modality = np.matmul(rolled, sums) * age[:, None, None]  # [n, categories, modalities]
-    weight = by_modality.sum(axis=2).round(4)  # ties are ties, whatever the order of events
-    first = parent < 0
-    total = np.where(first, (weight * first).sum(axis=1)[:, None], (weight * ~first).sum(axis=1)[:, None])
+    sums = state["weight"][..., _REMEMBERING][met] * age[met[0], None]  # float64 [slots met, modalities]
+    by_modality = group_sums(sums[source], start)
+    weight = by_modality.sum(axis=1).round(4)  # ties are ties, whatever the order of events
+    level = user * 2 + (parent[slot] >= 0)
+    total = np.bincount(level, weight, 2 * len(head))[level]
     part = np.divide(weight, total, out=np.zeros_like(weight), where=total > 0)
-    order = np.argsort(-weight, axis=1, kind="stable")[:, :TOP]
-    user, place = np.nonzero(np.take_along_axis(part, order, axis=1) >= SHARE_MIN)
-    slot = order[user, place]
-    own = by_modality[user, slot]
+    order = np.lexsort((-weight, user))
+    place = np.arange(len(order)) - starts_of(np.bincount(user, minlength=len(head)))[user]
+    top = order[(place < TOP) & (part[order] >= SHARE_MIN)]
+    own = by_modality[top]
+    row, entry = _members(start, len(source), top)
+    support = tuple(part[source[entry]] for part in met)
     return TagTable(
-        starts_of(np.bincount(user, minlength=len(head))),
-        slot,
-        2 - first[slot],
-        part[user, slot].round(4),
-        (1 - np.exp2(-weight[user, slot] / half_certain_events)).round(3),
+        starts_of(np.bincount(user[top], minlength=len(head))),
+        slot[top],
+        1 + (parent[slot[top]] >= 0),
+        part[top].round(4),
+        (1 - np.exp2(-weight[top] / half_certain_events)).round(3),
         (own[:, :3] / own.sum(axis=1, keepdims=True)).round(3),
-        *_evidence(head["tag"], user, rolled[slot] > 0),
+        *_evidence(row, state["evidence_us"][support], state["evidence_key"][support], len(top)),
     )
 
 
-def _evidence(state: Array, user: Array, family: Array) -> tuple[Array, Array]:
-    """Newest two events [rows, 2] behind any slot of a row's ``family`` (bool [rows, slots])."""
-    row, slot = np.nonzero(family)
-    us, key = state["evidence_us"][user[row], slot], state["evidence_key"][user[row], slot]
+def _families(user: Array, slot: Array, parent: Array) -> tuple[Array, Array, Array, Array]:
+    """The tags of users who have met slots: every slot, and the parents, for which their children count.
+
+    User and slot of each tag, sorted; then the places of the slots that count for it, those of one tag after
+    those of another, and where each tag's begin.
+    """
+    below = np.flatnonzero(parent[slot] >= 0)
+    source = np.concatenate([np.arange(len(slot)), below])
+    user, slot = user[source], np.concatenate([slot, parent[slot[below]]])
+    order = np.lexsort((slot, user))
+    user, slot, source = user[order], slot[order], source[order]
+    start = group_starts(user, slot)
+    return user[start], slot[start], source, start
+
+
+def _members(start: Array, end: int, chosen: Array) -> tuple[Array, Array]:
+    """Which of the ``chosen`` groups, and place, of all their members; groups begin at ``start``."""
+    sizes = np.diff(start, append=end)[chosen]
+    row = np.repeat(np.arange(len(chosen)), sizes)
+    return row, np.arange(len(row)) + (start[chosen] - starts_of(sizes)[:-1])[row]
+
+
+def _evidence(row: Array, us: Array, key: Array, n: int) -> tuple[Array, Array]:
+    """Newest two events [n, 2] of each row, among those [members, 2] of its members; 0: none."""
     used = us > 0
     row, us, key = np.broadcast_to(row[:, None], us.shape)[used], us[used], key[used]
     order = np.lexsort((key, us, row))
     order = order[group_starts(row[order], us[order], key[order])]  # an event may carry two of the slots
-    last = np.searchsorted(row[order], np.arange(len(user)), side="right") - 1
+    last = np.searchsorted(row[order], np.arange(n), side="right") - 1
     both = order[np.stack([last, np.maximum(last - 1, 0)], axis=1)]
-    own = row[both] == np.arange(len(user))[:, None]
+    own = row[both] == np.arange(n)[:, None]
     own[:, 1] &= last > 0
     return us[both] * own, key[both] * own.astype(np.uint64)
 
 
-def tags_json(tags: TagTable, taxonomy: Taxonomy) -> list[str]:
+def tags_json(tags: TagTable, taxonomy: Taxonomy) -> list[bytes]:
     """``[{id, zh, en, parent, level, weight, confidence, share, last_seen, evidence}]`` for each user.
 
-    ``parent`` stands in tags of the second level alone.
+    UTF-8. ``parent`` stands in tags of the second level alone.
     """
-    opening = [
-        f'{{"id":{_text(c.id)},"zh":{_text(c.zh)},"en":{_text(c.en)},'
-        + (f'"parent":{_text(c.parent)},"level":2,"weight":' if c.parent else '"level":1,"weight":')
-        for c in taxonomy.categories
-    ]
     items = _joined(
-        pa.array(opening, pa.string()).take(pa.array(tags.slot)),
+        _openings(taxonomy.categories).take(pa.array(tags.slot)),
         _decimals(tags.weight),
         ',"confidence":',
         _decimals(tags.confidence),
@@ -133,8 +153,19 @@ def tags_json(tags: TagTable, taxonomy: Taxonomy) -> list[str]:
     return _lists_json(items, tags.start)
 
 
-def aspects_json(head: Array) -> list[str]:
-    """``[{id, weight, sentiment, evidence}]`` for each head: weight is the share of all mentions."""
+@lru_cache(maxsize=4)
+def _openings(categories: tuple[Category, ...]) -> pa.Array:
+    """How the JSON of each slot's tag begins."""
+    texts = [
+        f'{{"id":{_text(c.id)},"zh":{_text(c.zh)},"en":{_text(c.en)},'
+        + (f'"parent":{_text(c.parent)},"level":2,"weight":' if c.parent else '"level":1,"weight":')
+        for c in categories
+    ]
+    return pa.array(texts, pa.string())
+
+
+def aspects_json(head: Array) -> list[bytes]:
+    """UTF-8 of ``[{id, weight, sentiment, evidence}]`` for each head: weight is the share of all mentions."""
     state = head["aspect"]
     weight = state["weight"][:, :, _REMEMBERING].astype(np.float64)
     total = weight.sum(axis=1, keepdims=True)
@@ -169,9 +200,10 @@ def _decimals(values: Array) -> pa.Array:
     return _DECIMALS.take(pa.array(np.rint(values * _PARTS).astype(np.int64) + _PARTS))
 
 
-def _lists_json(items: pa.Array, start: Array) -> list[str]:
+def _lists_json(items: pa.Array, start: Array) -> list[bytes]:
+    """Not ``str``: both who serves it and who keeps it want UTF-8 again."""
     lists = pa.ListArray.from_arrays(pa.array(start, pa.int32()), items)
-    texts: list[str] = _joined("[", pc.binary_join(lists, ","), "]").to_pylist()
+    texts: list[bytes] = _joined("[", pc.binary_join(lists, ","), "]").cast(pa.binary()).to_pylist()
     return texts
 
 

@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import yaml
 
 from features.errors import UsageError
@@ -48,6 +50,11 @@ class Taxonomy:
     def slots(self) -> dict[str, int]:
         """Category id → slot."""
         return {c.id: i for i, c in enumerate(self.categories)}
+
+    @cached_property
+    def parents(self) -> npt.NDArray[np.int64]:
+        """int64 [categories]: slot of each one's parent, -1 on the first level."""
+        return np.array([self.slots[c.parent] if c.parent else -1 for c in self.categories], np.int64)
 
     @cached_property
     def fingerprint(self) -> str:

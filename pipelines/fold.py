@@ -259,11 +259,11 @@ def _store(
     packed = pack(states)
     head = states.head
     numbers = (held, head["revision"], np.maximum(head["last_event_us"], 0), head["created_us"])
-    rows = zip(users, packed, views, states.erased.tolist(), *(n.tolist() for n in numbers), strict=True)
+    parts = zip(users, packed, views, states.erased.tolist(), *(n.tolist() for n in numbers), strict=True)
     writes = [
         ProfileWrite(user_id, expected, revision, record, None if erased else view, event_us, created_us)
         for is_new, (user_id, record, view, erased, expected, revision, event_us, created_us) in zip(
-            changed.tolist(), rows, strict=True
+            changed.tolist(), parts, strict=True
         )
         if is_new
     ]
@@ -273,7 +273,8 @@ def _store(
     metrics.PROFILES.inc(int((won & changed).sum()))
     shown = won & ~states.erased
     if shown.any():
-        folded.profiles.append(profile_batch(users, columns).filter(pa.array(shown)))
+        rows = profile_batch(users, columns)
+        folded.profiles.append(rows if shown.all() else rows.filter(pa.array(shown)))  # it copies vectors
     told = changed.copy()
     told[erases] = True
     folded.erased += [users[i] for i in np.flatnonzero(won & told & states.erased).tolist()]

@@ -194,7 +194,7 @@ def _fold_users(some: UserEvents, context: FoldContext, writer: HistoryWriter) -
         # Those newer than the table's: a killed rebuild may have stored unwritten ones.
         place = pc.index_in(batch.column(JOIN_KEY), value_set=names).to_numpy()
         newer = batch.column("revision").to_numpy() > some.revisions[place]
-        writer.add("profiles", batch.filter(pa.array(newer)))
+        writer.add("profiles", batch if newer.all() else batch.filter(pa.array(newer)))
     return report
 
 

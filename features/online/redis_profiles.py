@@ -74,22 +74,15 @@ class RedisProfiles:
         self._key_ttl_seconds = key_ttl_seconds
 
     def read_states(self, user_ids: Sequence[str]) -> list[bytes | None]:
-        states: list[bytes | None] = []
-        stateless = 0
         with redis_errors(self._where, "read states"):
-            for start in range(0, len(user_ids), MAX_BATCH_USERS):
-                with self._client.pipeline(transaction=False) as pipe:
-                    for user_id in user_ids[start : start + MAX_BATCH_USERS]:
-                        pipe.hmget(self._key(user_id), (STATE, *VIEW_TIME_FIELDS))
-                    for state, *times in _checked(pipe.execute(raise_on_error=False)):
-                        stateless += state is None and any(times)
-                        states.append(state)
+            rows = self._read(user_ids, (STATE, *VIEW_TIME_FIELDS))
+        stateless = sum(state is None and any(times) for state, *times in rows)
         if stateless:
             raise StatelessUsersError(
                 f"{self._where}: expected a state beside the views of every user, got {stateless} of "
                 f"{len(user_ids)} users with views alone (feast materialize); run portrait rebuild"
             )
-        return states
+        return [row[0] for row in rows]
 
     def read_views(self, user_ids: Sequence[str], *, records: bool = False) -> list[ServedUser]:
         fields = _served_fields()

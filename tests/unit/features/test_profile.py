@@ -71,7 +71,7 @@ def test_a_profile_has_the_columns_of_the_schema_and_its_two_times_one_entry_a_u
         value = columns[field.name][0]
         expected = {
             "vector": np.ndarray, "float": np.float32, "int": int, "string": str, "strings": list,
-            "time": int, "json": str,
+            "time": int, "json": bytes,
         }[field.type]  # fmt: skip
         assert isinstance(value, expected), field.name
         if isinstance(value, np.ndarray):
@@ -168,7 +168,7 @@ def test_confidence_in_a_tag_grows_with_its_evidence() -> None:
 
 def test_an_event_without_a_tag_adds_none() -> None:
     told = profile(states_of(content(1, Modality.IMAGE)))
-    assert (told["tags"], told["interests"], told["top_category"]) == ("[]", [], "")
+    assert (told["tags"], told["interests"], told["top_category"]) == (b"[]", [], "")
 
 
 def test_no_more_than_ten_tags_are_listed() -> None:
@@ -226,7 +226,7 @@ def test_an_erased_and_an_unknown_user_have_nothing_to_tell() -> None:
     erased = folded(nobody(1), [At(0, 1, 0, 5, key=7)], [At(0, 99, 0, 0, key=1, kind=Kind.ERASE)])
     for states in (erased, nobody(1)):
         told = profile(states)
-        assert (told["tags"], told["aspects"], told["interests"], told["languages"]) == ("[]", "[]", [], [])
+        assert (told["tags"], told["aspects"], told["interests"], told["languages"]) == (b"[]", b"[]", [], [])
         assert (told["confidence"], told["modality_mask"], told["event_timestamp"]) == (0, 0, 0)
 
 

@@ -99,3 +99,18 @@ def test_a_missing_column_is_refused_by_name() -> None:
 def test_columns_of_different_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="expected columns of one length"):
         encode_views(columns_of([1, 2]) | {"version": [1]})
+
+
+EDGES_S = (1, 127, 128, (1 << 28) - 1, 1 << 28, (1 << 35) - 1, 1 << 35, 253_402_300_799)
+
+
+def test_times_of_every_length_are_varints_of_their_seconds() -> None:
+    found = encode_views(
+        columns_of([*range(len(EDGES_S))]) | {"last_event": [s * 1_000_000 for s in EDGES_S]}
+    )
+    assert [user["user_profile"]["last_event"] for user in found] == [b"\x40" + varint(s) for s in EDGES_S]
+
+
+def test_json_may_come_as_text_or_as_its_utf_8() -> None:
+    texts = ['["数码"]', "[]"]
+    assert feature("tags", texts) == feature("tags", [text.encode() for text in texts])
