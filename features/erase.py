@@ -23,20 +23,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from features.compact import (
-    GRACE_S,
-    HIDDEN,
-    SORTED,
-    Replaced,
-    days_of,
-    exclusive,
-    file_problem,
-    remove_remains,
-    strays,
-)
+from features.compact import GRACE_S, HIDDEN, SORTED, Replaced, exclusive, remove_remains
 from features.erased import Erased, ended
 from features.errors import PortraitError
 from features.history import SCHEMAS, HistoryError, Table
+from features.history_files import days_of, file_problem, strays, unreadable
 from features.history_merge import ROW_GROUP, rewrite
 from features.history_writer import remove_leftovers
 from features.schema import JOIN_KEY
@@ -178,17 +169,10 @@ def _look(table: Table, file: Path, rows: _Rows, found: TableErased) -> bool:
     except FileNotFoundError:
         return False
     except (pa.ArrowException, OSError) as error:
-        found.left_alone.append(_unreadable(table, file, error))
+        found.left_alone.append(unreadable(table, file, error))
         return False
     found.files += found.rows > before
     return found.rows > before
-
-
-def _unreadable(table: Table, file: Path, error: Exception) -> str:
-    return (
-        f"{table}/{file.parent.name}/{file.name}: expected rows that can be read, got "
-        f"{type(error).__name__}; restore or remove it"
-    )
 
 
 def _replace(table: Table, file: Path, rows: _Rows, removed: TableErased) -> bool:
@@ -199,7 +183,7 @@ def _replace(table: Table, file: Path, rows: _Rows, removed: TableErased) -> boo
         merged = rewrite(table, file, prefix, rows.gone, ordered=ordered)
     except (pa.ArrowException, HistoryError, OSError) as error:
         if not isinstance(error, OSError) or error.errno is None:  # pyarrow's own, of damaged pages
-            removed.left_alone.append(_unreadable(table, file, error))
+            removed.left_alone.append(unreadable(table, file, error))
             return False
         raise EraseError(
             f"{table}/{file.parent.name}/{file.name}: expected room for a copy, got {error.strerror}; it is "

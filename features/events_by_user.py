@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,8 +19,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.compact import HIDDEN, first_problem
+from features.compact import HIDDEN
 from features.history import NUMBER_COLUMNS, SCHEMAS, HistoryError, Table, event_numbers
+from features.history_files import files_of, first_problem, why_unreadable
 from features.history_merge import ROW_GROUP, Limits
 from features.schema import EVENT_DTYPE, JOIN_KEY
 from features.taxonomy import Taxonomy
@@ -57,21 +59,16 @@ def events_by_user(
     for table in SCHEMAS:
         if problem := first_problem(directory, table):
             raise HistoryError(problem)
-    if not any((directory / "events").glob("dt=*/[!.]*.parquet")):
+    if not files_of(directory, "events"):
         return
     limits = limits or Limits()
     spill = directory / f"{HIDDEN}spill-{uuid.uuid4().hex}"
     try:
-        with limits.connect(spill) as db:
+        with _refusals(directory), limits.connect(spill) as db:
             wanted = "" if users is None else f"AND {JOIN_KEY} IN (SELECT unnest($users))"
             values = {"space": event_space} | ({} if users is None else {"users": list(users)})
             query = _sql(directory, wanted)
             yield from _groups(db.sql(query, params=values).to_arrow_reader(ROW_GROUP), taxonomy)
-    except duckdb.Error as error:
-        raise HistoryError(
-            f"{directory}: expected tables that DuckDB reads, got {str(error).splitlines()[0]}; look at the "
-            "file that it names"
-        ) from error
     finally:
         shutil.rmtree(spill, ignore_errors=True)
 
@@ -83,7 +80,7 @@ def distinct_users(
 
     Raises HistoryError as :func:`events_by_user`.
     """
-    chosen = [t for t in SCHEMAS if any((directory / t).glob("dt=*/[!.]*.parquet"))]
+    chosen = [table for table in SCHEMAS if files_of(directory, table)]
     if not chosen:
         return []
     one = "SELECT {} FROM {} WHERE event_space = $space"
@@ -92,20 +89,26 @@ def distinct_users(
         repeat = "" if seed is None else f" REPEATABLE ({int(seed)})"
         ordered = f"({query}) ORDER BY 1"  # a seed needs one order
         query = f"SELECT * FROM ({ordered}) USING SAMPLE reservoir({int(sample)} ROWS){repeat}"  # noqa: S608
+    with _refusals(directory), duckdb.connect(config={"threads": 1}) as db:
+        return sorted(user for (user,) in db.execute(query, {"space": event_space}).fetchall())
+
+
+@contextmanager
+def _refusals(directory: Path) -> Iterator[None]:
+    """Errors of reading as HistoryError: DuckDB's own name no file, and through arrow they are OSErrors."""
     try:
-        with duckdb.connect(config={"threads": 1}) as db:
-            return sorted(user for (user,) in db.execute(query, {"space": event_space}).fetchall())
-    except duckdb.Error as error:
+        yield
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
         raise HistoryError(
-            f"{directory}: expected tables that DuckDB reads, got {str(error).splitlines()[0]}; look at the "
-            "file that it names"
+            why_unreadable(directory)
+            or f"{directory}: expected tables that DuckDB reads, got {str(error).splitlines()[0]}; correct it"
         ) from error
 
 
 def _sql(directory: Path, wanted: str) -> str:
     columns = ", ".join(f'e."{name}"' for name in (JOIN_KEY, *NUMBER_COLUMNS))
     revisions = "SELECT NULL AS user_id, 0 AS revision WHERE false"
-    if any((directory / "profiles").glob("dt=*/[!.]*.parquet")):
+    if files_of(directory, "profiles"):
         held = _relation(directory, "profiles")
         revisions = f"SELECT user_id, max(revision) AS revision FROM {held} GROUP BY user_id"  # noqa: S608
     return (

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from features.compact import why_unreadable
+from features.history_files import why_unreadable
 from features.schema import EMBEDDING_DIM
 from features.similar_files import SimilarError
 

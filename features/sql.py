@@ -12,9 +12,9 @@ from typing import Any, Final, TypeVar
 import duckdb
 import pyarrow as pa
 
-from features.compact import why_unreadable
 from features.errors import PortraitError
 from features.history import SCHEMAS, TIME, Table
+from features.history_files import files_of, why_unreadable
 from features.schema import JOIN_KEY, PROFILE_FIELDS
 
 _T = TypeVar("_T")
@@ -169,7 +169,7 @@ def _relation(directory: Path, table: Table) -> str:
 
     The columns are named: else a file that lacks one would, listed first, hide it in all of them.
     """
-    if any((directory / table).glob("dt=*/[!.]*.parquet")):
+    if files_of(directory, table):
         files = str(directory / table / "dt=*" / "*.parquet").replace("'", "''")
         named = ", ".join(f'"{name}"' for name in (*SCHEMAS[table].names, "dt"))
         read = f"read_parquet('{files}', hive_partitioning = true, hive_types = {{'dt': DATE}})"

@@ -16,12 +16,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from features.compact import why_unreadable
 from features.consistency import differing, differing_numbers
 from features.erased import marks
 from features.errors import PortraitError
 from features.events_by_user import UserEvents, distinct_users, events_by_user
-from features.history import HistoryError
 from features.online import ServedUser
 from features.online.decode import DECODERS
 from features.profile import profile_columns
@@ -98,7 +96,7 @@ def check(
     ready_store(settings, claim=False)
     started_s = clock()
     context, directory = fold_context(settings), settings.history.dir
-    users = sampled_users(directory, context.names[0], sample, seed)
+    users = distinct_users(directory, context.names[0], sample, seed)
     result = Checked(users=len(users))
     for look in range(_LOOKS):
         found = _look(users, directory, context, result if look == 0 else Checked())
@@ -112,14 +110,6 @@ def check(
     result.mismatches.sort(key=lambda mismatch: mismatch.user_id)
     result.seconds = round(clock() - started_s, 3)
     return result
-
-
-def sampled_users(directory: Path, event_space: str, sample: int | None, seed: int | None) -> list[str]:
-    """:func:`distinct_users`; where it fails, the error names the file that is the reason."""
-    try:
-        return distinct_users(directory, event_space, sample, seed)
-    except HistoryError as error:
-        raise HistoryError(why_unreadable(directory) or str(error)) from error
 
 
 def _look(

@@ -98,6 +98,8 @@ def sql(
     """Run a QUERY over the views of the parquet tables (tab-separated); without one, print the views' SQL."""
     from pipelines.sql import dictionary_text, run_sql
 
+    if query is not None and not query.strip():
+        raise click.UsageError("QUERY: expected SQL, got an empty text; leave it out to print the views' SQL")
     if dictionary:
         click.echo(dictionary_text())
     else:

@@ -9,9 +9,9 @@ from typing import Final
 
 import duckdb
 
-from features.compact import first_problem
 from features.erased import erased_users, tombstones
 from features.history import HistoryError
+from features.history_files import files_of, first_problem
 from features.online import ProfileStore
 from pipelines.check import check
 from pipelines.settings import Settings
@@ -78,7 +78,7 @@ def _load(
     if problem := first_problem(folder, "events") if folder.is_dir() else None:
         raise HistoryError(problem)
     db.execute(f"CREATE TEMP TABLE {name} (user_id VARCHAR, source VARCHAR, event_id VARCHAR)")
-    if not any((folder / "events").glob("dt=*/[!.]*.parquet")):
+    if not files_of(folder, "events"):
         return
     files = str(folder / "events" / "dt=*" / "*.parquet").replace("'", "''")
     db.execute(

@@ -29,6 +29,7 @@ import pyarrow.compute as pc
 from features.compact import exclusive
 from features.events_by_user import UserEvents, events_by_user
 from features.history import HistoryError
+from features.history_files import files_of
 from features.history_merge import Limits
 from features.history_writer import HistoryWriter
 from features.online import ProfileStore, StatelessUsersError
@@ -102,7 +103,7 @@ def rebuild(
     """
     ready_store(settings)
     report, context = Rebuilt(), fold_context(settings)
-    if not any((settings.history.dir / "events").glob("dt=*/[!.]*.parquet")):
+    if not files_of(settings.history.dir, "events"):
         raise HistoryError(
             f"{settings.history.dir}: expected files of the table events, got none; see history.dir, or fill "
             "the store from Kafka with `portrait run`"

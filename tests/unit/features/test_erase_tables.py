@@ -17,7 +17,17 @@ from features.erase import EraseError, TableErased, remove_users, rows_left
 from features.erased import Erased
 from features.history import PROFILES_SCHEMA, event_batch, events_from_batch
 from features.history_writer import write_table
-from tests.unit.features.test_compact import DAY, damaged, foreign, names_in, older, rows_of, run, write
+from tests.unit.features.test_compact import (
+    DAY,
+    damaged,
+    foreign,
+    names_in,
+    older,
+    rows_of,
+    run,
+    spoil_pages,
+    write,
+)
 from tests.unit.features.test_compact import event as bare_event
 from tests.unit.features.test_history import TAXONOMY, simple_event
 from tests.unit.features.test_history_writer import files_limited_to
@@ -169,11 +179,10 @@ def test_what_is_not_ours_is_named_and_left_alone(tmp_path: Path, spoil: Any, re
 
 def test_damaged_pages_are_named_and_left_alone(tmp_path: Path) -> None:
     file = write(tmp_path, "events", *(event("ann", n, labels=os.urandom(50).hex()) for n in range(500)))
-    raw = bytearray(file.read_bytes())
-    raw[200:-30_000] = bytes(len(raw) - 30_200)
-    file.write_bytes(raw)
+    spoil_pages(file)
+    before = file.read_bytes()
     found = erase(tmp_path, gone("ann"))
-    assert file.read_bytes() == raw
+    assert file.read_bytes() == before
     assert "expected rows that can be read" in found["events"].left_alone[0]
 
 

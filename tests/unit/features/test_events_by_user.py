@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from features.events_by_user import distinct_users, events_by_user
 from features.history import HistoryError, event_batch
 from features.history_writer import write_table
 from features.schema import EVENT_DTYPE
-from tests.unit.features.test_compact import DAY, damaged, foreign, older, run, write
+from tests.unit.features.test_compact import DAY, damaged, foreign, older, run, spoil_pages, write
 from tests.unit.features.test_history import TAXONOMY, simple_event
 
 
@@ -109,6 +110,24 @@ def test_files_that_are_not_of_the_tables_are_refused_by_name(
     spoil(odd)
     with pytest.raises(HistoryError, match=odd.name):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("ask", [read, lambda directory: distinct_users(directory, "e1")])
+def test_a_file_of_damaged_pages_is_named(tmp_path: Path, ask: Callable[[Path], object]) -> None:
+    fill(tmp_path, *(os.urandom(60).hex() for _ in range(1_000)))
+    (bad,) = tmp_path.glob("events/dt=*/*.parquet")
+    spoil_pages(bad)
+    fill(tmp_path, "ann")
+    with pytest.raises(HistoryError, match=rf"^events/{bad.parent.name}/{bad.name}: expected rows that can"):
+        ask(tmp_path)
+    assert not list(tmp_path.glob(".compact-spill-*"))
+
+
+def test_a_file_without_our_columns_is_named_when_users_are_asked_for(tmp_path: Path) -> None:
+    odd = write(tmp_path, "events", {"user_id": "bob"})
+    foreign(odd)
+    with pytest.raises(HistoryError, match=rf"^events/{odd.parent.name}/{odd.name}: expected the columns"):
+        distinct_users(tmp_path, "e1")
 
 
 def test_tags_of_other_categories_are_refused(tmp_path: Path) -> None:

@@ -202,3 +202,10 @@ def test_the_command_prints_rows_views_and_json(history: Path) -> None:
     assert (found[0]["user_id"], found[0]["created"][-1]) == ("ann", "Z")
     assert CliRunner().invoke(cli, ["sql", *given]).output.strip() == views_sql(history).strip()
     assert "# Data dictionary" in CliRunner().invoke(cli, ["sql", "--dictionary"]).output
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_query_is_a_usage_error(history: Path, text: str) -> None:
+    done = CliRunner().invoke(cli, ["sql", text, "--set", f"history.dir={history}"])
+    assert done.exit_code == 2
+    assert "QUERY: expected SQL, got an empty text" in done.output
