@@ -47,7 +47,11 @@ _FLUSH_S: Final = 60.0
 _FLUSH_BYTES: Final = 128 << 20
 _SAY_EVERY_S: Final = 2.0
 _AT_ONCE: Final = 2
-"""Batches of users folded at once: one computes while the store works on the other's."""
+"""Batches of users folded at once: one computes while the store works on the other's.
+
+With a Redis on a core of its own, two take a quarter less time than one. Where rebuild and Redis share one
+core, two cost a sixth more processor time.
+"""
 
 
 @dataclass
