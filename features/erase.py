@@ -159,7 +159,7 @@ def _look(table: Table, file: Path, rows: _Rows, found: TableErased) -> bool:
     """Whether a file holds rows that must go; counts them and their users."""
     before = found.rows
     try:
-        with pq.ParquetFile(file) as parquet:
+        with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
             groups = range(parquet.metadata.num_row_groups)
             chosen = [i for i in groups if rows.may_be_in(parquet.metadata.row_group(i))]
             for batch in parquet.iter_batches(ROW_GROUP, row_groups=chosen, columns=rows.columns(table)):

@@ -110,6 +110,7 @@ PARQUET: Final[Mapping[Table, Mapping[str, Any]]] = {
     table: {
         "compression": "zstd",
         "use_dictionary": [path for field in schema for path in _texts(field.name, field.type)],
+        "write_page_checksum": True,
     }
     for table, schema in SCHEMAS.items()
 }

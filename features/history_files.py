@@ -81,7 +81,7 @@ def damaged_rows(table: Table, files: Iterable[Path]) -> str | None:
     """The first file whose rows cannot be read, however whole its footer, and what to do; reads all."""
     for file in files:
         try:
-            with pq.ParquetFile(file) as parquet:
+            with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
                 for _ in parquet.iter_batches():
                     pass
         except FileNotFoundError:  # a compaction or an erase was faster

@@ -193,11 +193,16 @@ def damaged(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-50])
 
 
-def spoil_pages(path: Path) -> None:
-    """No rows in the place of most, the footer whole. (Zeros would be empty texts to DuckDB.)"""
+def spoil_pages(path: Path, byte: bytes = b"\xff") -> None:
+    """No rows in the place of most, the footer whole."""
     raw = bytearray(path.read_bytes())
-    raw[200:-30_000] = b"\xff" * (len(raw) - 30_200)
+    raw[200:-30_000] = byte * (len(raw) - 30_200)
     path.write_bytes(raw)
+
+
+def blank_pages(path: Path) -> None:
+    """Zeros, which are empty texts to DuckDB."""
+    spoil_pages(path, b"\0")
 
 
 def foreign(path: Path) -> None:
@@ -235,10 +240,13 @@ def test_what_is_not_ours_is_named_and_left_alone(
     assert run(tmp_path).days == 0
 
 
-def test_a_day_with_damaged_pages_fails_alone_and_stays(tmp_path: Path) -> None:
-    rows = [event("ann", n, labels=os.urandom(50).hex()) for n in range(500)]
+@pytest.mark.parametrize("spoil", [spoil_pages, blank_pages])
+def test_a_day_with_damaged_pages_fails_alone_and_stays(
+    tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    rows = [event(os.urandom(50).hex(), n) for n in range(500)]
     bad = write(tmp_path, "events", *rows)
-    spoil_pages(bad)
+    spoil(bad)
     write(tmp_path, "events", event("bob", 1), day=DAY + timedelta(days=1))
     before = names_in(tmp_path / "events" / "dt=2026-01-02")
     report = run(tmp_path)

@@ -16,7 +16,16 @@ from features.events_by_user import distinct_users, events_by_user
 from features.history import HistoryError, event_batch
 from features.history_writer import write_table
 from features.schema import EVENT_DTYPE
-from tests.unit.features.test_compact import DAY, damaged, foreign, older, run, spoil_pages, write
+from tests.unit.features.test_compact import (
+    DAY,
+    blank_pages,
+    damaged,
+    foreign,
+    older,
+    run,
+    spoil_pages,
+    write,
+)
 from tests.unit.features.test_history import TAXONOMY, simple_event
 
 
@@ -113,10 +122,13 @@ def test_files_that_are_not_of_the_tables_are_refused_by_name(
 
 
 @pytest.mark.parametrize("ask", [read, lambda directory: distinct_users(directory, "e1")])
-def test_a_file_of_damaged_pages_is_named(tmp_path: Path, ask: Callable[[Path], object]) -> None:
+@pytest.mark.parametrize("spoil", [spoil_pages, blank_pages])
+def test_a_file_of_damaged_pages_is_named(
+    tmp_path: Path, ask: Callable[[Path], object], spoil: Callable[[Path], None]
+) -> None:
     fill(tmp_path, *(os.urandom(60).hex() for _ in range(1_000)))
     (bad,) = tmp_path.glob("events/dt=*/*.parquet")
-    spoil_pages(bad)
+    spoil(bad)
     fill(tmp_path, "ann")
     with pytest.raises(HistoryError, match=rf"^events/{bad.parent.name}/{bad.name}: expected rows that can"):
         ask(tmp_path)
