@@ -105,7 +105,7 @@ def times(run: Callable[[], object], repeats: int) -> Times:
 def in_turns(work: Load, ready: dict[str, Call], batches: Sequence[int], repeats: int) -> dict[str, Any]:
     """Runtime → its rates alone and in ``encode``; each repeat is one turn of all of them."""
     slot = Slot(work.encoder)
-    calls = slot.calls(partial(work.encode, 64))
+    calls = slot.calls(partial(work.encode, max(batches)))
     alone: dict[str, Times] = {name: [] for name in ready}
     whole: dict[str, dict[int, Times]] = {name: {batch: [] for batch in batches} for name in ready}
     for _ in range(1 + repeats):  # the first turn warms up
@@ -194,7 +194,7 @@ def aims(modality: str, bag: bool, encode_per_s: int, both_per_s: int) -> list[d
 def measured(modality: str, found: Sequence[Any], quick: bool) -> dict[str, Any]:
     encoder = load_encoder(modality, device="cpu")
     work = load(encoder, found, ITEMS // 8 if quick else ITEMS)
-    batches, repeats = ((1, 64), 1) if quick else (BATCHES, 5)
+    batches, repeats = ((1, 64), 1) if quick else (BATCHES, 3)
     n = len(work.samples)
     decode = rate(n, times(work.decode, repeats))
     ran = runtimes(work, batches, repeats, quick)
