@@ -1,4 +1,4 @@
-"""A small residual network over square pictures: the stem shrinks them to 32 px, three stages to 4."""
+"""A small residual network over square pictures: the stem shrinks them to 32 px, its blocks to 4."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from models.image_network import ImageNetwork
 
-WIDTHS: Final = (32, 48, 96, 192)
-"""Channels of the stem and of the three stages, at 32, 16, 8 and 4 px."""
+WIDTHS: Final = (32, 48, 96, 96, 192, 192)
+"""Channels of the stem and of the blocks; one as wide as that before it keeps the side, others halve it."""
 STEM_PX: Final = 32
 """Side after the stem: larger pictures take a longer step, so that they cost next to nothing more."""
 
@@ -20,20 +20,22 @@ _MEAN, _STD = 0.65, 0.3  # rough moments of the training pixels; exact ones chan
 
 
 class _Residual(nn.Module):
-    """Two 3x3 convolutions and a shortcut; halves the side."""
+    """Two 3x3 convolutions beside what came in; where it widens, it halves the side."""
 
     def __init__(self, width_in: int, width: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(width_in, width, 3, stride=2, padding=1, bias=False)
+        self.widens = width != width_in
+        self.conv1 = nn.Conv2d(width_in, width, 3, stride=1 + self.widens, padding=1, bias=False)
         self.norm1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(width)
-        self.short = nn.Conv2d(width_in, width, 1, bias=False)
-        self.short_norm = nn.BatchNorm2d(width)
+        if self.widens:
+            self.short = nn.Conv2d(width_in, width, 1, bias=False)
+            self.short_norm = nn.BatchNorm2d(width)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
-        return F.relu(y + self.short_norm(self.short(F.avg_pool2d(x, 2))))
+        return F.relu(y + (self.short_norm(self.short(F.avg_pool2d(x, 2))) if self.widens else x))
 
 
 class ResNet(ImageNetwork):
@@ -69,8 +71,9 @@ class ResNet(ImageNetwork):
         self.stem, self.stem_norm = fuse(self.stem, self.stem_norm), nn.Identity()  # type: ignore[assignment]
         for stage in self.stages:
             for conv, norm in (("conv1", "norm1"), ("conv2", "norm2"), ("short", "short_norm")):
-                setattr(stage, conv, fuse(getattr(stage, conv), getattr(stage, norm)))
-                setattr(stage, norm, nn.Identity())
+                if hasattr(stage, conv):
+                    setattr(stage, conv, fuse(getattr(stage, conv), getattr(stage, norm)))
+                    setattr(stage, norm, nn.Identity())
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)

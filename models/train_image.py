@@ -29,6 +29,7 @@ from models.image_network import ImageNetwork
 from models.image_resnet import WIDTHS
 from models.judge_image import accuracies, calibrate, judge
 from models.local_folder import LocalFolder, folder_side_px
+from models.muon import MuonAdamW
 from models.resume import Resume
 from models.title_contrast import WEIGHT, EmbedTitles, TitleTargets
 from models.training_command import run
@@ -36,7 +37,10 @@ from models.training_command import run
 log = logging.getLogger(__name__)
 
 BATCH: Final = 96
-LOSS_WEIGHTS: Final = {"colour": 0.4, "usage": 0.2, "master": 0.2, "art": 0.8}
+KERNELS_LR: Final = 0.02
+LR: Final = 4e-3
+"""Where the cycles of the learning rates end their rise: that of Muon and that of AdamW."""
+LOSS_WEIGHTS: Final = {"colour": 0.4, "usage": 0.2, "master": 0.2, "art": 0.8, "clothing_label": 2.0}
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,8 @@ class Recipe:
 
 
 VARIANTS: Final[Mapping[str, Recipe]] = {
-    "resnet64": Recipe(64, WIDTHS, 24),
-    "resnet96": Recipe(96, (32, 64, 96, 192), 24, titles=True),
+    "resnet64": Recipe(64, WIDTHS, 20),
+    "resnet96": Recipe(96, WIDTHS, 20, titles=True),
     "hf": Recipe(0, (), 10, "image-hf"),
 }
 DEFAULT_VARIANT: Final = "resnet64"
@@ -119,13 +123,17 @@ def _fit(
     device: str,
     out: Path,
 ) -> tuple[ImageNetwork, Resume]:
-    """AdamW, one cycle of the learning rate, running average of the weights (returned)."""
+    """Muon, one cycle of the learning rate, running average of the weights (returned)."""
     rng = np.random.default_rng(seed)
     images = shown.images
     steps = max(len(shown.places(rng)) // BATCH, 1)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.02)
+    optimiser = MuonAdamW(network, KERNELS_LR, LR, weight_decay=0.02)
     cycle = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, 4e-3, total_steps=max(epochs * steps, 20), pct_start=0.15
+        optimiser,
+        [group["lr"] for group in optimiser.param_groups],
+        total_steps=max(epochs * steps, 20),
+        pct_start=0.15,
+        cycle_momentum=False,
     )
     average = copy.deepcopy(network)
     what = {"image": sorted(images.names), "pictures": len(images.pixels), "epochs": epochs, "seed": seed}
@@ -139,7 +147,6 @@ def _fit(
             loss = _step_loss(network, shown, batch, titles, device)
             optimiser.zero_grad()
             torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
             optimiser.step()
             cycle.step()
             total += float(loss.detach())
