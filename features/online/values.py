@@ -124,16 +124,15 @@ def _ints(column: Column) -> list[bytes]:
 def _times(column: Column) -> list[bytes]:
     """Six bytes each, made all at once; times before 1978 and after 3058 one by one."""
     seconds = [(time_us or 0) // 1_000_000 for time_us in _python(column)]
-    known = np.array(seconds, "<i8")
+    common = [_FIVE_BYTES_S[0] <= time_s < _FIVE_BYTES_S[1] for time_s in seconds]
+    known = np.array([s * c for s, c in zip(seconds, common, strict=True)], "<i8")
     words = np.full(len(seconds), _UNIX_TIMESTAMP[0] | 0x80_8080_8000, "<i8")  # 80: another byte follows
     for place in range(5):
         words |= (known >> 7 * place & 127) << 8 * (place + 1)
     raw = words.tobytes()
     return [
-        raw[8 * i : 8 * i + 6]
-        if _FIVE_BYTES_S[0] <= time_s < _FIVE_BYTES_S[1]
-        else (_UNIX_TIMESTAMP + varint(time_s) if time_us else NULL)
-        for i, (time_s, time_us) in enumerate(zip(seconds, _python(column), strict=True))
+        raw[8 * i : 8 * i + 6] if is_common else (_UNIX_TIMESTAMP + varint(time_s) if time_us else NULL)
+        for i, (time_s, is_common, time_us) in enumerate(zip(seconds, common, _python(column), strict=True))
     ]
 
 
