@@ -21,13 +21,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from features.compact import GRACE_S, HIDDEN, SORTED, Replaced, exclusive, remove_remains
 from features.erased import Erased, ended
 from features.errors import PortraitError
 from features.history import SCHEMAS, HistoryError, Table
-from features.history_files import days_of, file_problem, strays, unreadable
+from features.history_files import days_of, file_problem, opened, strays, unreadable
 from features.history_merge import ROW_GROUP, rewrite
 from features.history_writer import remove_leftovers
 from features.schema import JOIN_KEY
@@ -159,7 +158,7 @@ def _look(table: Table, file: Path, rows: _Rows, found: TableErased) -> bool:
     """Whether a file holds rows that must go; counts them and their users."""
     before = found.rows
     try:
-        with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+        with opened(file) as parquet:
             groups = range(parquet.metadata.num_row_groups)
             chosen = [i for i in groups if rows.may_be_in(parquet.metadata.row_group(i))]
             for batch in parquet.iter_batches(ROW_GROUP, row_groups=chosen, columns=rows.columns(table)):

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from features.compact import HIDDEN
 from features.history import NUMBER_COLUMNS, SCHEMAS, HistoryError, Table, event_numbers
-from features.history_files import files_of, first_problem, why_unreadable
+from features.history_files import DamagedRowsError, files_of, first_problem, refuse_nobody, why_unreadable
 from features.history_merge import ROW_GROUP, Limits
 from features.schema import EVENT_DTYPE, JOIN_KEY
 from features.taxonomy import Taxonomy
@@ -91,14 +91,9 @@ def distinct_users(
         query = f"SELECT * FROM ({ordered}) USING SAMPLE reservoir({int(sample)} ROWS){repeat}"  # noqa: S608
     with _refusals(directory), duckdb.connect(config={"threads": 1}) as db:
         users = sorted(user for (user,) in db.execute(query, {"space": event_space}).fetchall())
-        _refuse_nobody(users)
+        for first in users[:1]:
+            refuse_nobody(first)
     return users
-
-
-def _refuse_nobody(users: Sequence[str]) -> None:
-    """DuckDB checks no page: of one with bytes missing it reads texts without letters, which sort first."""
-    if users and not users[0]:
-        raise pa.ArrowInvalid("rows of nobody")
 
 
 @contextmanager
@@ -106,7 +101,7 @@ def _refusals(directory: Path) -> Iterator[None]:
     """Errors of reading as HistoryError: DuckDB's own name no file, and through arrow they are OSErrors."""
     try:
         yield
-    except (duckdb.Error, pa.ArrowException, OSError) as error:
+    except (duckdb.Error, pa.ArrowException, OSError, DamagedRowsError) as error:
         raise HistoryError(
             why_unreadable(directory)
             or f"{directory}: expected tables that DuckDB reads, got {str(error).splitlines()[0]}; correct it"
@@ -159,7 +154,7 @@ def _decoded(batches: Sequence[pa.RecordBatch], taxonomy: Taxonomy) -> Iterator[
     named = table[JOIN_KEY].combine_chunks().dictionary_encode()
     user_of = named.indices.to_numpy().astype(np.int64)
     users = named.dictionary.to_pylist()
-    _refuse_nobody(users)
+    refuse_nobody(users[0])
     starts = np.searchsorted(user_of, np.arange(len(users) + 1))  # sorted: codes grow by first appearance
     revisions = table["revision"].to_numpy()[starts[:-1]]
     first = 0

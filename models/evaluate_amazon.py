@@ -125,8 +125,8 @@ def _moments(streams: Streams) -> tuple[dict[str, Floats], Ints, Ints, Ints]:
     judged = seen >= MIN_PRIOR
     user = np.searchsorted(streams.users, short.user)[judged]
     folds = (np.random.default_rng(3).permutation(len(streams.users)) % FOLDS)[user]
-    features = {"10": short.features[judged], "40": seldom.features[judged]}
-    features |= {"365": long.features[judged]}
+    memories = {"10": short, "40": seldom, "365": long}
+    features = {name: memory.features[judged] for name, memory in memories.items()}
     return features, short.following[judged], user, folds
 
 

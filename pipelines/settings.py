@@ -17,7 +17,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from pydantic.dataclasses import dataclass
 
 from features.errors import UsageError
-from features.schema import DAY_S, PRIOR_EVENTS
+from features.schema import DAY_S, HALF_LIVES_S, PRIOR_EVENTS
 
 ENV_PREFIX: Final = "PORTRAIT_"
 DEFAULT_FILE: Final = "portrait.yaml"
@@ -157,7 +157,10 @@ def _shorter_first(days: tuple[float, float]) -> tuple[float, float]:
 class Fold:
     """How fast profiles forget and become sure, the anti-replay window, and the compare-and-set loop."""
 
-    half_lives_days: Annotated[tuple[Days, Days], AfterValidator(_shorter_first)] = (10.0, 40.0)
+    half_lives_days: Annotated[tuple[Days, Days], AfterValidator(_shorter_first)] = (
+        HALF_LIVES_S[0] / DAY_S,
+        HALF_LIVES_S[1] / DAY_S,
+    )
     prior_events: Annotated[float, Field(gt=0)] = PRIOR_EVENTS
     window_offsets: Count = 1_000_000
     window_entries: Count = 4_096
