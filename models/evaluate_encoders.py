@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.evaluate_content import Item, folds_of, standard_splits
-from models.evaluate_heads import Key, Verdicts, joined, load_verdicts, save_verdicts, verdicts
+from models.evaluate_heads import Key, Subsets, Verdicts, joined, load_verdicts, save_verdicts, verdicts
 from models.evaluate_step import Budget, Context, Section, Step
 from models.evaluate_summary import summarise
 from models.evaluate_training import VERDICTS, fold_names, items_of, seed_names, training_steps
@@ -34,8 +34,7 @@ class Modality:
     explain: Callable[[Context], Section]
     plots: tuple[Key, ...]
     """Heads whose confusion, calibration and coverage are drawn."""
-    subsets: Mapping[str, tuple[Key, tuple[str, ...]]]
-    """Name → (source and head, labels): rows of their own for content of these labels."""
+    subsets: Subsets
     by_language: bool
     """Whether a baseline is fitted for each language alone."""
     baseline_s: float
@@ -52,7 +51,7 @@ def steps_of(m: Modality, budget: Budget) -> tuple[Step, ...]:
     needs = (f"{name}-shipped", *seed_names(name, budget), *fold_names(name, budget), f"{name}-baselines")
     summary, baselines = partial(_summary, m), partial(_baselines, m)
     return (
-        *training_steps(name, m.files, budget),
+        *training_steps(name, m.files, m.subsets, budget),
         Step(
             f"{name}-baselines",
             f"{name}: baselines",

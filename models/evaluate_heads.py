@@ -11,8 +11,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from models.encoder import Encoder
+from models.encoder import Encoder, HeadScores
 from models.evaluate_content import CHUNK, Item, decoded, measured_heads
+from models.heads import Head
 from models.judge_text import area_under_curve
 from models.statistics import Estimate, macro_f1_estimate, mean_estimate
 
@@ -53,8 +54,26 @@ class Verdicts:
         return Verdicts(**arrays, threshold=self.threshold)
 
 
-def judge(encoder: Encoder, items: Sequence[Item]) -> dict[Key, Verdicts]:
-    """Verdicts of an encoder for every source and head of the items."""
+Subsets = Mapping[str, tuple[Key, tuple[str, ...]]]
+"""Name → (source and head, labels): content of these labels, which gets rows of its own."""
+
+AMONG: Final = "{} among themselves"
+"""The row of a subset where the model chooses among the subset's labels alone, as one that knows no other."""
+
+
+def judge(encoder: Encoder, items: Sequence[Item], subsets: Subsets) -> dict[Key, Verdicts]:
+    """Verdicts of an encoder for every source and head of the items, and for subsets among themselves."""
+    found = _judge(encoder, items)
+    for name, ((source, head), labels) in subsets.items():
+        mine = [item for item in items if item.source == source and item.labels.get(head) in labels]
+        with only_saying(encoder, head, labels):
+            judged = _judge(encoder, mine)
+        if (source, head) in judged:
+            found[source, AMONG.format(name)] = judged[source, head]
+    return found
+
+
+def _judge(encoder: Encoder, items: Sequence[Item]) -> dict[Key, Verdicts]:
     keys = measured_heads(items)
     with never_abstaining(encoder) as thresholds:
         encoded = [
@@ -82,6 +101,32 @@ def never_abstaining(encoder: Any) -> Iterator[dict[str, float]]:
     encoder.heads = {name: replace(head, threshold=0.0) for name, head in served.items()}
     try:
         yield {name: head.threshold for name, head in served.items()}
+    finally:
+        encoder.heads = served
+
+
+@dataclass(frozen=True)
+class _Among:
+    """A head that has some of its labels to choose from."""
+
+    head: Head
+    chosen: tuple[str, ...]
+    threshold: float = 0.0
+
+    def judge(self, logits: npt.NDArray[np.floating]) -> HeadScores:
+        places = [self.head.labels.index(label) for label in self.chosen]
+        return Head(self.chosen, self.head.temperature).judge(logits[:, places])
+
+
+@contextmanager
+def only_saying(encoder: Any, head: str, labels: tuple[str, ...]) -> Iterator[None]:
+    """Within it, a head, where there is one of that name, says the best of these labels that it knows."""
+    served = encoder.heads
+    if head in served:
+        known = tuple(label for label in labels if label in served[head].labels)
+        encoder.heads = served | {head: _Among(served[head], known)}
+    try:
+        yield
     finally:
         encoder.heads = served
 

@@ -22,7 +22,7 @@ from models.evaluate_content import (
     standard_splits,
     taxonomy_of,
 )
-from models.evaluate_heads import judge, save_verdicts
+from models.evaluate_heads import Subsets, judge, save_verdicts
 from models.evaluate_step import QUICK, Budget, Context, Section, Step
 from models.registry import load_encoder
 from models.splits import Split, split_of
@@ -30,15 +30,17 @@ from models.splits import Split, split_of
 VERDICTS: Final = "verdicts.npz"
 _QUICK_ROWS: Final = 1000
 """Photos of each file in a quick run's trainings."""
-_SECONDS: Final = {"text": 130, "image": 600, "voice": 330}
+_SECONDS: Final = {"text": 130, "image": 750, "voice": 330}
 """Of one training and its judgement, one core."""
 
 
-def training_steps(modality: str, files: tuple[str, ...], budget: Budget) -> tuple[Step, ...]:
+def training_steps(
+    modality: str, files: tuple[str, ...], subsets: Subsets, budget: Budget
+) -> tuple[Step, ...]:
     """A step for the shipped weights, one for every seed and one for every fold."""
     code = ("models.evaluate_content", "models.evaluate_heads", f"models.train_{modality}")
     make = partial(Step, files=files, code=code, seconds=_SECONDS[modality], shown=False)
-    shipped = partial(_judge_shipped, modality)
+    shipped = partial(_judge_shipped, modality, subsets)
     return (
         replace(
             make(f"{modality}-shipped", f"{modality}: the shipped weights", shipped),
@@ -46,11 +48,11 @@ def training_steps(modality: str, files: tuple[str, ...], budget: Budget) -> tup
             seconds=30,
         ),
         *(
-            make(name, f"{modality}: seed {seed}", partial(_seed, modality, seed))
+            make(name, f"{modality}: seed {seed}", partial(_seed, modality, subsets, seed))
             for seed, name in enumerate(seed_names(modality, budget))
         ),
         *(
-            make(name, f"{modality}: without fold {fold}", partial(_fold, modality, fold))
+            make(name, f"{modality}: without fold {fold}", partial(_fold, modality, subsets, fold))
             for fold, name in enumerate(fold_names(modality, budget))
         ),
     )
@@ -87,33 +89,39 @@ def unseen_items(ctx: Context, modality: str) -> list[Item]:
     return [item for item, split in zip(items, splits, strict=True) if split == "test"]
 
 
-def _judge_shipped(modality: str, ctx: Context) -> Section:
+def _judge_shipped(modality: str, subsets: Subsets, ctx: Context) -> Section:
     taxonomy = taxonomy_of(ctx.data)
     weights = ctx.weights / f"{modality}.safetensors"
     encoder = load_encoder(modality, weights, "cpu", taxonomy.words, taxonomy)
-    save_verdicts(ctx.folder / VERDICTS, judge(encoder, unseen_items(ctx, modality)))
+    save_verdicts(ctx.folder / VERDICTS, judge(encoder, unseen_items(ctx, modality), subsets))
     return Section(figures={"fingerprint": encoder.fingerprint})
 
 
-def _seed(modality: str, seed: int, ctx: Context) -> Section:
-    return _train_and_judge(modality, ctx, seed, None, unseen_items(ctx, modality))
+def _seed(modality: str, subsets: Subsets, seed: int, ctx: Context) -> Section:
+    return _train_and_judge(modality, ctx, seed, None, unseen_items(ctx, modality), subsets)
 
 
-def _fold(modality: str, fold: int, ctx: Context) -> Section:
+def _fold(modality: str, subsets: Subsets, fold: int, ctx: Context) -> Section:
     items = items_of(ctx, modality)
     groups = [item.group for item in items]
     held = folds_of(modality, groups, ctx.budget.folds) == fold
     split = fold_split(modality, groups, fold, ctx.budget.folds)
-    return _train_and_judge(modality, ctx, 0, split, [i for i, h in zip(items, held, strict=True) if h])
+    mine = [item for item, out in zip(items, held, strict=True) if out]
+    return _train_and_judge(modality, ctx, 0, split, mine, subsets)
 
 
 def _train_and_judge(
-    modality: str, ctx: Context, seed: int, split: Callable[[str], Split] | None, items: Sequence[Item]
+    modality: str,
+    ctx: Context,
+    seed: int,
+    split: Callable[[str], Split] | None,
+    items: Sequence[Item],
+    subsets: Subsets,
 ) -> Section:
     weights, taxonomy = ctx.folder / f"{modality}.safetensors", taxonomy_of(ctx.data)
     _TRAIN[modality](ctx, weights, seed, split)
     encoder = load_encoder(modality, weights, "cpu", taxonomy.words, taxonomy)
-    save_verdicts(ctx.folder / VERDICTS, judge(encoder, items))
+    save_verdicts(ctx.folder / VERDICTS, judge(encoder, items, subsets))
     return Section(figures={"seed": seed, "judged": len(items)})
 
 
