@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.encoder import Encoded
 from models.evaluate_content import (
+    Item,
     fold_split,
     folds_of,
     measured_heads,
@@ -22,10 +24,12 @@ from models.evaluate_heads import (
     confusion,
     coverage_curve,
     joined,
+    judge,
     load_verdicts,
     reliability,
     save_verdicts,
 )
+from models.heads import Head
 from models.image_data import load_images
 from models.splits import Split
 from models.text_data import read_texts
@@ -139,3 +143,37 @@ def test_a_confusion_matrix_counts_every_sample_and_sums_up_rare_labels() -> Non
     assert len(found["labels"]) == 21
     assert sum(map(sum, found["counts"])) == len(wanted)
     assert found["counts"][-1][0] == sum(30 - i for i in range(20, 24))
+
+
+class _Stated:
+    """An encoder whose content is its logits."""
+
+    def __init__(self) -> None:
+        self.heads = {"garment": Head(("hat", "shirt", "sock", "other"), threshold=0.99)}
+
+    def decode(self, content: list[float]) -> list[float]:
+        return content
+
+    def encode(self, samples: list[list[float]]) -> Encoded:
+        logits = np.array(samples, np.float32)
+        return Encoded(
+            np.zeros((len(samples), 64), np.float32), {"garment": self.heads["garment"].judge(logits)}
+        )
+
+
+def test_among_themselves_labels_of_a_subset_are_all_there_is_to_say() -> None:
+    logits = {"hat": [1.0, 0, 5, 6], "shirt": [2.0, 3, 1, 0], "sock": [0.0, 1, 9, 0]}
+    items = [Item("set", "user", n, n, "none", {"garment": n}, x) for n, x in logits.items()]
+    encoder = _Stated()
+    pair = ("shirt", "hat", "glove")  # the encoder knows no gloves
+    found = judge(encoder, items, {"pair": (("user", "garment"), pair)})  # type: ignore[arg-type]
+    assert found["user", "garment"].said.tolist() == ["other", "shirt", "sock"]
+    assert found["user", "pair among themselves"].said.tolist() == ["hat", "shirt"]
+    assert found["user", "pair among themselves"].wanted.tolist() == ["hat", "shirt"]
+    assert found["user", "pair among themselves"].score[1] == pytest.approx(1 / (1 + np.exp(-1.0)))
+    assert encoder.heads["garment"].threshold == 0.99
+
+
+def test_a_subset_of_a_head_that_a_model_lacks_has_no_row() -> None:
+    items = [Item("set", "user", n, n, "none", {"colour": n}, [0.0, 0, 0, 1]) for n in ("red", "blue")]
+    assert judge(_Stated(), items, {"two": (("user", "colour"), ("red", "blue"))}) == {}  # type: ignore[arg-type]
