@@ -9,10 +9,9 @@ QUICK_NOTE: Final = (
     "not what the models are worth."
 )
 SHORT_NOTE: Final = (
-    "Rows that say retrained (seeds, folds) come from encoders trained anew for this report, photos and "
-    "voices for fewer epochs than the shipped weights took, so that the whole run stays within two hours: "
-    "read them for spread and for content that nothing saw, and the shipped rows for the level. Photos are "
-    "trained there without the pairs of title and photo."
+    "Rows that say retrained (seeds, folds) come from encoders trained anew for this report, those of "
+    "photos for fewer epochs than the shipped weights took, so that the whole run stays within two hours: "
+    "read them for spread and for content that nothing saw, and the shipped rows for the level."
 )
 
 _HEAD: Final = """\

@@ -16,15 +16,18 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-PREPROCESSING: Final = "text-1"
+PREPROCESSING: Final = "text-2"
 """Version of this file's outputs and of the lexicon-free part of models/text.py; in every fingerprint."""
 
 MAX_CHARS: Final = 20_000
 MAX_RUN: Final = 200
 """Longest run of one repeated character that is kept: longer ones carry nothing and cost tokenizers dear."""
 
-BUCKET_BITS: Final = 18
+BUCKET_BITS: Final = 20
 BUCKETS: Final = 1 << BUCKET_BITS
+COARSE_SHIFT: Final = 3
+"""Eight buckets in a row are one of the coarse ones."""
+COARSE_BUCKETS: Final = BUCKETS >> COARSE_SHIFT
 
 _INVISIBLE: Final = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from features.schema import EMBEDDING_DIM
-from models.text_features import BUCKETS, gram_weights, hash_ngrams
+from models.text_features import BUCKETS, COARSE_BUCKETS, COARSE_SHIFT, gram_weights, hash_ngrams
 
 SCRIPTS: Final = ("latin", "han")
 """Which table reads a text: 1 = written in Chinese characters, whatever its sender says."""
@@ -31,7 +31,7 @@ class TextNetwork(nn.Module):
 
     The features are the evidence of the tables (the *wide* part; none with ``columns`` None), and what
     a ``reader`` makes of the text, where there is one. ``columns`` is script → number of topic columns.
-    ``topics_<script>`` is [BUCKETS / 2, columns] and ``mood_<script>`` [BUCKETS, 1] (sentiment needs
+    ``topics_<script>`` is [COARSE_BUCKETS, columns] and ``mood_<script>`` [BUCKETS, 1] (sentiment needs
     finer n-grams than topics do).
     """
 
@@ -43,7 +43,7 @@ class TextNetwork(nn.Module):
         self.columns, self.head_sizes = dict(columns or dict.fromkeys(SCRIPTS, 0)), dict(heads)
         for script in SCRIPTS if self.wide else ():
             k = self.columns[script]
-            self.register_parameter(f"topics_{script}", nn.Parameter(torch.zeros(BUCKETS // 2, k)))
+            self.register_parameter(f"topics_{script}", nn.Parameter(torch.zeros(COARSE_BUCKETS, k)))
             self.register_parameter(f"mood_{script}", nn.Parameter(torch.zeros(BUCKETS, 1)))
             self.register_parameter(f"bias_{script}", nn.Parameter(torch.zeros(k + 1)))
         width = self.evidence_width + (reader.width if reader else 0)
@@ -79,7 +79,7 @@ class TextNetwork(nn.Module):
         def bag(table: Tensor, rows: Tensor) -> Tensor:
             return F.embedding_bag(rows, table, offsets, mode="sum", per_sample_weights=weights)
 
-        topics = bag(getattr(self, f"topics_{script}"), buckets >> 1)
+        topics = bag(getattr(self, f"topics_{script}"), buckets >> COARSE_SHIFT)
         mood = bag(getattr(self, f"mood_{script}"), buckets)
         return self.assemble(torch.cat((topics, mood), 1) + getattr(self, f"bias_{script}"), script)
 

@@ -17,7 +17,7 @@ from sklearn.svm import LinearSVC
 from torch import Tensor
 
 from models.text_data import FOLDS, NONE, TextRows
-from models.text_features import BUCKETS, gram_weights, hash_ngrams
+from models.text_features import BUCKETS, COARSE_BUCKETS, COARSE_SHIFT, gram_weights, hash_ngrams
 from models.text_network import SCRIPTS, TextNetwork
 
 Progress = Callable[[str], None]
@@ -38,7 +38,7 @@ RARITY_POWER: Final = {"topics": 0.5, "mood": 1.0}
 
 
 class Tables(NamedTuple):
-    """The linear part of one script: [BUCKETS / 2, k], [BUCKETS, 1] and [k + 1]."""
+    """The linear part of one script: [COARSE_BUCKETS, k], [BUCKETS, 1] and [k + 1]."""
 
     topics: Floats
     mood: Floats
@@ -92,7 +92,7 @@ def _sparse(texts: list[str]) -> tuple[csr_matrix, csr_matrix]:
     weights = np.concatenate([gram_weights(p) for p in parts])
     offsets = np.concatenate([[0], np.cumsum(np.concatenate([np.diff(p.offsets) for p in parts]))])
     mood = csr_matrix((weights, fine, offsets), shape=(len(texts), BUCKETS))  # type: ignore[no-untyped-call]
-    topics = csr_matrix((weights.copy(), fine >> 1, offsets), shape=(len(texts), BUCKETS // 2))  # type: ignore[no-untyped-call]
+    topics = csr_matrix((weights.copy(), fine >> COARSE_SHIFT, offsets), shape=(len(texts), COARSE_BUCKETS))  # type: ignore[no-untyped-call]
     topics.sum_duplicates()  # type: ignore[no-untyped-call]
     return topics, mood
 
@@ -107,7 +107,7 @@ def _fit_tables(
     script: str,
 ) -> Tables:
     """Linear classifiers of every head of a script; what was never seen stays 0."""
-    table = np.zeros((BUCKETS // 2, len(columns)), np.float32)
+    table = np.zeros((COARSE_BUCKETS, len(columns)), np.float32)
     fine = np.zeros((BUCKETS, 1), np.float32)
     bias = np.zeros(len(columns) + 1, np.float32)
     rarity = {"topics": _rarity(topics[train], "topics"), "mood": _rarity(mood[train], "mood")}
