@@ -21,6 +21,7 @@ _EN_TITLED: Final = "text_en_womens_clothing:title+review"
 _LEARNED: Final = "fusion learned (prototypes)"
 
 LEVELS: Final = (
+    Level("Chinese reviews, category, accuracy", "text", ("shipped", f"{_ZH}/category", "accuracy"), 0.90),
     Level(
         "Chinese reviews, category of the set, accuracy",
         "text",

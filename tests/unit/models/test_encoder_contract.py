@@ -263,7 +263,7 @@ def test_weights_of_an_unknown_architecture_are_refused(tmp_path: Path) -> None:
 
 def test_all_shipped_weights_stay_small() -> None:
     sizes = {p.stem: p.stat().st_size / 1e6 for p in checkpoint.WEIGHTS_DIR.glob("*.safetensors")}
-    assert sizes["text"] <= 16
+    assert sizes["text"] <= 20
     assert sizes["image"] <= 6
     assert sizes["voice"] <= 3
     assert sizes["fusion"] <= 2
