@@ -89,8 +89,8 @@ retrained for {{ b.image_epochs }} (photos) and {{ b.voice_epochs }} (voices) ep
 </div>{% endif %}
 {% endfor %}
 <h2 id="time">Time</h2>
-<p>{{ minutes(report.seconds) }} minutes on the clock and {{ minutes(report.processor_seconds) }} of the
-processor for all that is shown here.</p>
+<p>Added up, the steps took {{ minutes(report.seconds) }} minutes,
+{{ minutes(report.processor_seconds) }} of the processor.</p>
 </body></html>
 """
 )
@@ -102,7 +102,8 @@ MARKDOWN: Final = (
 
 Budget {{ b.name }}: {{ b.folds }} folds, {{ b.seeds }} seed{{ "s" if b.seeds != 1 }}, retrained for \
 {{ b.image_epochs }} (photos) and {{ b.voice_epochs }} (voices) epochs, {{ b.repeats }} bootstrap draws. \
-{{ minutes(report.seconds) }} minutes on the clock, {{ minutes(report.processor_seconds) }} of the processor.
+Added up, the steps took {{ minutes(report.seconds) }} minutes, \
+{{ minutes(report.processor_seconds) }} of the processor.
 
 {% if report.quick %}
 **"""
