@@ -91,8 +91,8 @@ def distinct_users(
         query = f"SELECT * FROM ({ordered}) USING SAMPLE reservoir({int(sample)} ROWS){repeat}"  # noqa: S608
     with _refusals(directory), duckdb.connect(config={"threads": 1}) as db:
         users = sorted(user for (user,) in db.execute(query, {"space": event_space}).fetchall())
-        for first in users[:1]:
-            refuse_nobody(first)
+        if users:
+            refuse_nobody(users[0])
     return users
 
 

@@ -98,9 +98,17 @@ def _judge(encoder: Encoder, items: Sequence[Item]) -> dict[Key, Verdicts]:
 def never_abstaining(encoder: Any) -> Iterator[dict[str, float]]:
     """Within it, heads say their best label whatever its score; gives the thresholds otherwise in force."""
     served = encoder.heads
-    encoder.heads = {name: replace(head, threshold=0.0) for name, head in served.items()}
-    try:
+    with _heads(encoder, {name: replace(head, threshold=0.0) for name, head in served.items()}):
         yield {name: head.threshold for name, head in served.items()}
+
+
+@contextmanager
+def _heads(encoder: Any, heads: Mapping[str, Any]) -> Iterator[None]:
+    """Within it, these are the encoder's heads."""
+    served = encoder.heads
+    encoder.heads = heads
+    try:
+        yield
     finally:
         encoder.heads = served
 
@@ -121,14 +129,11 @@ class _Among:
 @contextmanager
 def only_saying(encoder: Any, head: str, labels: tuple[str, ...]) -> Iterator[None]:
     """Within it, a head, where there is one of that name, says the best of these labels that it knows."""
-    served = encoder.heads
-    if head in served:
-        known = tuple(label for label in labels if label in served[head].labels)
-        encoder.heads = served | {head: _Among(served[head], known)}
-    try:
+    heads = dict(encoder.heads)
+    if head in heads:
+        heads[head] = _Among(heads[head], tuple(label for label in labels if label in heads[head].labels))
+    with _heads(encoder, heads):
         yield
-    finally:
-        encoder.heads = served
 
 
 def verdicts(
