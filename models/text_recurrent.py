@@ -27,7 +27,7 @@ class RecurrentReader(nn.Module):
         dim: int = 64,
         hidden: int = 96,
         limit: int = 256,
-        dropout: float = 0.3,
+        dropout: float = 0.5,
     ) -> None:
         super().__init__()
         self.width = 2 * hidden

@@ -14,6 +14,10 @@ _SPREAD: Final = 0.08
 """Standard deviation of new embeddings: with 1 the n-grams seen once drown the others."""
 
 
+_DROPPED: Final = 0.5
+"""Share of what units are read by that training hides (Iyyer et al. 2015): rare n-grams tell texts apart."""
+
+
 class UnitEmbedding(nn.Module):
     """Sum of the embeddings of what a unit is read by; see :func:`models.text_features.hash_units`."""
 
@@ -26,6 +30,8 @@ class UnitEmbedding(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """[n, longest, slots] → [n, longest, dim]."""
+        if self.training:
+            ids = ids * (torch.rand(ids.shape, device=ids.device) >= _DROPPED)
         summed: Tensor = self.table(ids).sum(2)
         return summed
 

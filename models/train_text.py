@@ -106,6 +106,8 @@ def train_text(
         frozen.to(device)
     resume = None
     if "reader" in dict(network.named_children()):
+        if recipe.wide:
+            network = _before_reader(rows, evidence, network, progress, seed)
         network, resume = train_reader(rows, evidence, network, recipe.epochs, seed, device, out, progress)
         network = as_shipped(network)
         seen = with_reader(rows, evidence, network, np.flatnonzero(rows.where("dev")))
@@ -166,6 +168,18 @@ def _deep(
         progress(f"text: epoch {epoch + 1} of {epochs}, development loss {dev_loss:.4f}")
     small.load_state_dict(best)
     return small
+
+
+def _before_reader(
+    rows: TextRows, evidence: Tensor, network: TextNetwork, progress: Progress, seed: int
+) -> TextNetwork:
+    """The network as trained over the tables alone: what the reader says counts for nothing yet."""
+    silent = evidence.new_zeros(len(evidence), network.hidden.in_features - network.evidence_width)
+    network = _deep(rows, torch.cat((evidence, silent), 1), network, progress, seed)
+    with torch.no_grad():
+        for layer in (network.hidden, network.heads_direct, network.place_direct):
+            layer.weight[:, network.evidence_width :] = 0
+    return network
 
 
 def _start_from_evidence(rows: TextRows, columns: Columns, network: TextNetwork) -> None:

@@ -23,7 +23,6 @@ from models.text_data import read_texts
 from models.title_contrast import TitleTargets
 from models.train import Choice, TrainingError, train, variants_of
 from models.train_image import train_image
-from models.train_text import Recipe, train_text
 from models.voice import VoiceEncoder
 from models.voice_data import load_voices
 from pipelines.cli import cli
@@ -99,37 +98,6 @@ def test_an_interrupted_training_of_pictures_ends_in_the_same_bytes(
     assert not (tmp_path / "parts.safetensors").exists()
     train_image(shop, tmp_path / "parts.safetensors", epochs=2)
     assert (tmp_path / "parts.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
-
-
-TINY = Recipe("text-transformer", False, {"buckets": 256, "dim": 8, "layers": 1, "attention_heads": 2}, 2)
-
-
-def test_an_interrupted_training_of_a_reader_ends_in_the_same_bytes(
-    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    taxonomy = dataset_taxonomy(shop)
-    rows = read_texts(shop, taxonomy)
-    few = np.flatnonzero(rows.source != "phrases")
-    rows = type(rows)(
-        [rows.texts[i] for i in few],
-        rows.han[few],
-        rows.split[few],
-        rows.fold[few],
-        rows.source[few],
-        {head: labels[few] for head, labels in rows.labels.items()},
-        rows.names,
-    )
-
-    def run(name: str) -> bytes:
-        train_text(shop, tmp_path / name, taxonomy, lambda _: None, rows=rows, recipe=TINY)
-        return (tmp_path / name).read_bytes()
-
-    whole = run("whole.safetensors")
-    with monkeypatch.context() as patch:
-        _interrupted(patch)
-        with pytest.raises(KeyboardInterrupt):
-            run("parts.safetensors")
-    assert run("parts.safetensors") == whole
 
 
 def test_a_resumed_file_of_another_training_is_not_gone_on_with(tmp_path: Path) -> None:
