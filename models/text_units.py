@@ -12,8 +12,6 @@ from models.text_features import Units, hash_units
 
 _SPREAD: Final = 0.08
 """Standard deviation of new embeddings: with 1 the n-grams seen once drown the others."""
-
-
 _DROPPED: Final = 0.5
 """Share of what units are read by that training hides (Iyyer et al. 2015): rare n-grams tell texts apart."""
 
