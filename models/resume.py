@@ -48,7 +48,7 @@ class Resume:
         except Exception as error:
             log.info("%s cannot be read (%s): training starts anew", self._path.name, type(error).__name__)
             return 0
-        if kept["run"] != self._run:
+        if kept["run"] != self._run or kept["networks"].keys() != self._networks.keys():
             log.info("%s is of another training: this one starts anew", self._path.name)
             return 0
         for name, network in self._networks.items():

@@ -101,15 +101,16 @@ def test_an_interrupted_training_of_pictures_ends_in_the_same_bytes(
 
 
 def test_a_resumed_file_of_another_training_is_not_gone_on_with(tmp_path: Path) -> None:
-    def resume(seed: int) -> Resume:
+    def resume(seed: int, name: str = "network") -> Resume:
         network = torch.nn.Linear(2, 2)
         optimiser = torch.optim.AdamW(network.parameters())
         schedule = torch.optim.lr_scheduler.ConstantLR(optimiser)
         rng = np.random.default_rng(0)
-        return Resume(tmp_path / "w", {"seed": seed}, {"network": network}, optimiser, schedule, rng)
+        return Resume(tmp_path / "w", {"seed": seed}, {name: network}, optimiser, schedule, rng)
 
     resume(1).store(3)
     assert resume(2).restore() == 0
+    assert resume(1, "another").restore() == 0
     assert resume(1).restore() == 3
     (tmp_path / "w.resume").write_bytes(b"not a training")
     assert resume(1).restore() == 0
