@@ -6,10 +6,10 @@ The longest steps, so they depend on as little code as can be: what is read here
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -132,19 +132,8 @@ def _train_text(ctx: Context, out: Path, seed: int, split: Callable[[str], Split
     taxonomy = dataset_taxonomy(ctx.data)
     rows = read_texts(ctx.data, taxonomy, split or split_of)
     if ctx.budget.share < 1:
-        rows = replace(rows, **_some(rows, ctx.budget.share))
+        rows = rows.only(np.random.default_rng(0).random(len(rows.texts)) < ctx.budget.share)
     train_text(ctx.data, out, taxonomy, ctx.say, seed, rows)
-
-
-def _some(rows: Any, share: float) -> dict[str, Any]:
-    """A share of text rows, at random, column by column."""
-    kept = np.flatnonzero(np.random.default_rng(0).random(len(rows.texts)) < share)
-    cut: dict[str, Any] = {"texts": [rows.texts[i] for i in kept]}
-    cut["labels"] = {head: values[kept] for head, values in rows.labels.items()}
-    for f in fields(rows):
-        if isinstance(getattr(rows, f.name), np.ndarray):
-            cut[f.name] = getattr(rows, f.name)[kept]
-    return cut
 
 
 def _train_image(ctx: Context, out: Path, seed: int, split: Callable[[str], Split] | None) -> None:

@@ -35,7 +35,7 @@ class Resume:
         rng: np.random.Generator,
     ) -> None:
         self._path = out and out.with_name(f"{out.name}.resume")
-        self._run = json.dumps(run, sort_keys=True)
+        self._run = json.dumps({"networks": sorted(networks), **run}, sort_keys=True)
         self._networks = dict(networks)
         self._optimiser, self._schedule, self._rng = optimiser, schedule, rng
 
@@ -48,7 +48,7 @@ class Resume:
         except Exception as error:
             log.info("%s cannot be read (%s): training starts anew", self._path.name, type(error).__name__)
             return 0
-        if kept["run"] != self._run or kept["networks"].keys() != self._networks.keys():
+        if kept["run"] != self._run:
             log.info("%s is of another training: this one starts anew", self._path.name)
             return 0
         for name, network in self._networks.items():

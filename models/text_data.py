@@ -48,6 +48,18 @@ class TextRows:
         mask: npt.NDArray[np.bool_] = self.split == split
         return mask
 
+    def only(self, kept: npt.NDArray[np.bool_]) -> TextRows:
+        """The rows of a mask."""
+        return TextRows(
+            texts=[text for text, keep in zip(self.texts, kept, strict=True) if keep],
+            han=self.han[kept],
+            split=self.split[kept],
+            fold=self.fold[kept],
+            source=self.source[kept],
+            labels={head: labels[kept] for head, labels in self.labels.items()},
+            names=self.names,
+        )
+
 
 class _Row:
     __slots__ = ("group", "labels", "source", "text")

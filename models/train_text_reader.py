@@ -61,12 +61,12 @@ def train_reader(
     labels = {head: torch.from_numpy(rows.labels[head]) for head in network.head_sizes}
     weights = {head: class_weights(rows, head).to(device) for head in network.head_sizes}
     average = copy.deepcopy(network).eval()
-    best, dev = copy.deepcopy(average), _Development(rows, evidence)
+    best = copy.deepcopy(average)
     what = {"text": sorted(rows.names), "texts": len(rows.texts), "epochs": epochs, "seed": seed}
     what |= {"reader": type(network.reader).__name__, "features": network.hidden.in_features}
     resume = Resume(out, what, {"network": network, "average": average, "best": best}, optimiser, cycle, rng)
     done = resume.restore()
-    best_accuracy = dev.accuracy(best)
+    best_accuracy = _development_accuracy(rows, evidence, best)
     progress(f"text: before epoch {done + 1}, best development accuracy {best_accuracy:.4f}")
     for epoch in range(done, epochs):
         start_s, total = time.monotonic(), 0.0
@@ -84,7 +84,7 @@ def train_reader(
             total += float(loss.detach())
             for name in _TRAINED:
                 blend(getattr(average, name), getattr(network, name), epoch * steps + step, keep=0.99)
-        accuracy = dev.accuracy(average)
+        accuracy = _development_accuracy(rows, evidence, average)
         if accuracy > best_accuracy:
             best_accuracy = accuracy
             best.load_state_dict(average.state_dict())
@@ -109,25 +109,19 @@ def with_reader(rows: TextRows, evidence: Tensor, network: TextNetwork, places: 
     return torch.cat((evidence[places], read), 1)
 
 
-class _Development:
-    """The texts that say which epoch was the best."""
-
-    def __init__(self, rows: TextRows, evidence: Tensor) -> None:
-        self._rows, self._evidence = rows, evidence
-        self._places = np.flatnonzero(rows.where("dev"))
-
-    def accuracy(self, network: TextNetwork) -> float:
-        """Mean over the heads that have labels there; 0 where none has."""
-        seen = with_reader(self._rows, self._evidence, network, self._places)
-        with torch.inference_mode():
-            logits = network(seen.to(network.hidden.weight.device))[1]
-        found = []
-        for head, x in logits.items():
-            wanted = self._rows.labels[head][self._places]
-            known = wanted != NONE
-            if known.any():
-                found.append((x.argmax(1).cpu().numpy() == wanted)[known].mean())
-        return float(np.mean(found)) if found else 0.0
+def _development_accuracy(rows: TextRows, evidence: Tensor, network: TextNetwork) -> float:
+    """Mean over the heads that have labels on development texts; 0 where none has."""
+    places = np.flatnonzero(rows.where("dev"))
+    seen = with_reader(rows, evidence, network, places)
+    with torch.inference_mode():
+        logits = network(seen.to(network.hidden.weight.device))[1]
+    found = []
+    for head, x in logits.items():
+        wanted = rows.labels[head][places]
+        known = wanted != NONE
+        if known.any():
+            found.append((x.argmax(1).cpu().numpy() == wanted)[known].mean())
+    return float(np.mean(found)) if found else 0.0
 
 
 def _reader(network: TextNetwork) -> nn.Module:

@@ -18,7 +18,7 @@ from models.registry import load_encoder
 from models.text_data import TextRows, read_texts
 from models.train import Choice, train
 from models.train_text import VARIANTS, train_text
-from tests.unit.models.shop import call, drawing, write_shop
+from tests.unit.models.shop import call, drawing
 from tests.unit.models.tiny_encoders import HAS_TRANSFORMERS, tiny_bert, tiny_vit, tiny_wav2vec
 
 needs_transformers = pytest.mark.skipif(
@@ -31,11 +31,6 @@ needs_minilm = pytest.mark.skipif(
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_shop(tmp_path_factory.mktemp("shop"))
 
 
 def _folder(tmp_path: Path, config: str = "{}", weights: str = "model.safetensors") -> Path:
@@ -94,10 +89,7 @@ def test_heads_are_trained_on_a_language_model_and_only_they_are_stored(shop: Pa
 
 def _without_phrases(shop: Path) -> TextRows:
     rows = read_texts(shop, dataset_taxonomy(shop))
-    few = np.flatnonzero(rows.source != "phrases")
-    labels = {head: of_head[few] for head, of_head in rows.labels.items()}
-    columns = (rows.han[few], rows.split[few], rows.fold[few], rows.source[few], labels, rows.names)
-    return TextRows([rows.texts[i] for i in few], *columns)
+    return rows.only(rows.source != "phrases")
 
 
 @needs_transformers

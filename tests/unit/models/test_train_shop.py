@@ -26,14 +26,10 @@ from models.train_image import train_image
 from models.voice import VoiceEncoder
 from models.voice_data import load_voices
 from pipelines.cli import cli
-from tests.unit.models.shop import SPEC, call, drawing, write_shop, write_spec
+from tests.unit.models.interruption import interrupted
+from tests.unit.models.shop import SPEC, call, drawing, write_spec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_shop(tmp_path_factory.mktemp("shop"))
 
 
 @pytest.fixture(scope="module")
@@ -76,25 +72,10 @@ def test_the_titles_of_the_catalogue_are_read_by_the_shops_own_text_encoder(
     assert images.names["shade"] == ("cold", "warm", "other")
 
 
-def _interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next training stops after its first epoch is stored."""
-    store = Resume.store
-
-    def stop(self: Resume, epochs: int) -> None:
-        store(self, epochs)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Resume, "store", stop)
-
-
-def test_an_interrupted_training_of_pictures_ends_in_the_same_bytes(
-    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_training_of_pictures_ends_in_the_same_bytes(shop: Path, tmp_path: Path) -> None:
     train_image(shop, tmp_path / "whole.safetensors", epochs=2)
-    with monkeypatch.context() as patch:
-        _interrupted(patch)
-        with pytest.raises(KeyboardInterrupt):
-            train_image(shop, tmp_path / "parts.safetensors", epochs=2)
+    with interrupted():
+        train_image(shop, tmp_path / "parts.safetensors", epochs=2)
     assert not (tmp_path / "parts.safetensors").exists()
     train_image(shop, tmp_path / "parts.safetensors", epochs=2)
     assert (tmp_path / "parts.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,10 @@ from torch import Tensor
 
 from models import checkpoint, train_text_reader
 from models.dataset import dataset_taxonomy
-from models.resume import Resume
 from models.text_data import TextRows, read_texts
 from models.text_network import TextNetwork
 from models.train_text import Recipe, train_text
-from tests.unit.models.shop import write_shop
+from tests.unit.models.interruption import interrupted
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -25,24 +23,10 @@ BESIDE = ALONE._replace(wide=True)
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_shop(tmp_path_factory.mktemp("shop"))
-
-
-@pytest.fixture(scope="module")
 def rows(shop: Path) -> TextRows:
     """With few of the phrases made by code, of which there are many."""
     rows = read_texts(shop, dataset_taxonomy(shop))
-    few = np.flatnonzero((rows.source != "phrases") | (np.arange(len(rows.texts)) % 40 == 0))
-    return dataclasses.replace(
-        rows,
-        texts=[rows.texts[i] for i in few],
-        han=rows.han[few],
-        split=rows.split[few],
-        fold=rows.fold[few],
-        source=rows.source[few],
-        labels={head: labels[few] for head, labels in rows.labels.items()},
-    )
+    return rows.only((rows.source != "phrases") | (np.arange(len(rows.texts)) % 40 == 0))
 
 
 def _train(shop: Path, out: Path, rows: TextRows, recipe: Recipe) -> list[str]:
@@ -53,20 +37,12 @@ def _train(shop: Path, out: Path, rows: TextRows, recipe: Recipe) -> list[str]:
 
 @pytest.mark.parametrize("recipe", [ALONE, BESIDE], ids=["alone", "beside tables"])
 def test_an_interrupted_training_ends_in_the_same_bytes(
-    shop: Path, rows: TextRows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: Recipe
+    shop: Path, rows: TextRows, tmp_path: Path, recipe: Recipe
 ) -> None:
     said = _train(shop, tmp_path / "whole", rows, recipe)
     assert any("epoch 2 of 2" in line and "development accuracy" in line for line in said)
-    store = Resume.store
-
-    def stop(self: Resume, epochs: int) -> None:
-        store(self, epochs)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Resume, "store", stop)
-        with pytest.raises(KeyboardInterrupt):
-            _train(shop, tmp_path / "parts", rows, recipe)
+    with interrupted():
+        _train(shop, tmp_path / "parts", rows, recipe)
     assert not (tmp_path / "parts").exists()
     _train(shop, tmp_path / "parts", rows, recipe)
     assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
@@ -76,18 +52,18 @@ def test_an_interrupted_training_ends_in_the_same_bytes(
 def test_the_best_epoch_on_development_texts_is_kept(
     shop: Path, rows: TextRows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    after: list[dict[str, Tensor]] = []
+    judged: list[dict[str, Tensor]] = []
 
-    def best_after_one_epoch(self: object, network: TextNetwork) -> float:
-        after.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
-        return float(len(after) == 2)
+    def best_after_one_epoch(rows: TextRows, evidence: Tensor, network: TextNetwork) -> float:
+        judged.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
+        return float(len(judged) == 2)
 
-    monkeypatch.setattr(train_text_reader._Development, "accuracy", best_after_one_epoch)
+    monkeypatch.setattr(train_text_reader, "_development_accuracy", best_after_one_epoch)
     _train(shop, tmp_path / "w", rows, ALONE)
     kept = checkpoint.load(tmp_path / "w")[0]
-    assert len(after) == 3  # before all, and after each of two epochs
+    assert len(judged) == 3  # before all, and after each of two epochs
     for name, tensor in kept.items():
-        assert torch.equal(tensor.float(), after[1][name].half().float()), name
+        assert torch.equal(tensor.float(), judged[1][name].half().float()), name
 
 
 def test_beside_tables_it_begins_as_what_the_tables_alone_say(
