@@ -72,10 +72,10 @@ flink-status: $(READY) ## say what of it runs
 	@$(BIN)/python infra/flink/flink.py status
 
 test-flink: $(READY) ## faults and refusals on a real Flink cluster, with the ledger (about 45 minutes)
-	@$(BIN)/python -m tests.faults.flink_faults
+	@$(BIN)/python -m tests.cluster.faults
 
 endure-flink: $(READY) ## 20 starts, half an hour of checkpoints, added partitions (about 45 minutes)
-	@$(BIN)/python -m tests.faults.flink_endurance
+	@$(BIN)/python -m tests.cluster.endurance
 
 bench-flink: $(READY) ## Flink beside local rounds: freshness and throughput
 	@$(BIN)/python -m tests.bench.bench_flink

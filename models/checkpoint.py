@@ -9,7 +9,7 @@ The metadata holds one JSON document, the *config*. Keys every encoder uses:
 ``space``         :data:`models.space.SPACE_VERSION`
 ``heads``         name → ``{"labels": [...], "temperature": t, "threshold": p}`` (see models/heads.py)
 ``figures``       what was measured on the untouched test split; not part of the fingerprint
-``folder_path``   folder of a frozen model, seen from the weights (models/local_folder.py); not part of it
+``folder_path``   folder of a frozen model, seen from the weights (models/pretrained.py); not part of it
 ===============  ==================================================================================
 
 Beside ``x.safetensors`` lies ``x.safetensors.sha256`` (the format of ``sha256sum``), checked on load.

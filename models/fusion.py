@@ -1,7 +1,7 @@
 """One vector per user from what each modality says of them.
 
 Input of every kind: ``features`` [n, 4, 3, 64] and ``mask`` [n, 4] (modalities that are there), as
-``features.state.fusion_inputs`` gives them: per modality its part of the user's decayed mean of 10 days,
+``features.fold.fold.fusion_inputs`` gives them: per modality its part of the user's decayed mean of 10 days,
 of 40 days, and its newest event, the weaker the longer it lies behind the user's newest. Length is
 evidence: it says how much of the user a modality is. Output: unit vectors [n, 64] of the shared space;
 zeros for a user of no modality.
@@ -180,7 +180,7 @@ def _checked(features: Floats, mask: Bools) -> tuple[Floats, Bools]:
     if features.shape != shape or mask.shape != shape[:2]:
         raise FusionError(
             f"fusion: expected features {list(shape)} and mask {list(shape[:2])}, "
-            f"got {list(features.shape)} and {list(mask.shape)}; use fusion_inputs of features.state"
+            f"got {list(features.shape)} and {list(mask.shape)}; use fusion_inputs of features.fold.fold"
         )
     mask = np.asarray(mask, bool)
     return np.asarray(features, np.float32) * mask[:, :, None, None], mask

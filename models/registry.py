@@ -17,13 +17,13 @@ PathLike = str | Path | None
 
 
 def _text(weights: Path, device: str, **_: Any) -> Encoder:
-    from models.text import TextEncoder
+    from models.text.encoder import TextEncoder
 
     return TextEncoder(weights, device)
 
 
 def _image(weights: Path, device: str, **_: Any) -> Encoder:
-    from models.image import ImageEncoder
+    from models.image.encoder import ImageEncoder
 
     return ImageEncoder(weights, device)
 
@@ -35,7 +35,7 @@ def _voice(
     taxonomy: Taxonomy | None = None,
     emotion: bool = False,
 ) -> Encoder:
-    from models.voice import VoiceEncoder
+    from models.voice.encoder import VoiceEncoder
 
     return VoiceEncoder(weights, device, words=words, taxonomy=taxonomy, emotion=emotion)
 
@@ -46,9 +46,9 @@ LOADERS: Final[Mapping[str, Callable[..., Encoder]]] = {"text": _text, "image": 
 
 def architectures() -> dict[str, tuple[str, ...]]:
     """Modality → the architectures that a checkpoint of it may name."""
-    from models.image import ARCHITECTURES as IMAGE
-    from models.text import READERS
-    from models.voice import ARCHITECTURES as VOICE
+    from models.image.encoder import ARCHITECTURES as IMAGE
+    from models.text.encoder import READERS
+    from models.voice.encoder import ARCHITECTURES as VOICE
 
     return {"text": tuple(READERS), "image": tuple(IMAGE), "voice": tuple(VOICE)}
 

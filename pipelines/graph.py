@@ -7,12 +7,12 @@ from typing import Any
 import apache_beam as beam
 
 from features.schema import Modality
-from pipelines.encode import Encode
-from pipelines.events import ParseEvents
-from pipelines.fold import FoldProfiles, ShardByUser
-from pipelines.media import FetchMedia
+from pipelines.messages.parse import ParseEvents
 from pipelines.settings import Endless, Settings
-from pipelines.sinks import WriteChangelog, WriteEvents, WriteProfiles, WriteRejected
+from pipelines.steps.encode import Encode
+from pipelines.steps.fetch_media import FetchMedia
+from pipelines.steps.fold import FoldProfiles, ShardByUser
+from pipelines.steps.write import WriteChangelog, WriteEvents, WriteProfiles, WriteRejected
 
 
 def build(
@@ -21,7 +21,7 @@ def build(
     settings: Settings,
     panes: Endless | None = None,
 ) -> None:
-    """Add the graph to ``pipeline``: ``source`` gives :class:`~pipelines.records.Record` elements.
+    """Add the graph to ``pipeline``: ``source`` gives :class:`~pipelines.messages.record.Record` elements.
 
     Read, parse, fetch, decode and infer are one fused stage; only :class:`EncodedEvent` (about 300
     bytes) crosses the one shuffle, by shard of the user. An endless source needs ``panes``.

@@ -7,8 +7,8 @@ from typing import Final
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from features.errors import UsageError
-from features.outcome import Outcome
-from pipelines.records import Reason
+from features.fold.outcome import Outcome
+from pipelines.messages.record import Reason
 
 RECORDS: Final = Counter("portrait_records", "records read", ["topic"])
 EVENTS: Final = Counter("portrait_events", "events by what the fold did with them", ["outcome"])

@@ -1,8 +1,23 @@
 """Online stores that hold a user's state and its served views in one atomic step.
 
-:class:`ProfileStore` is the contract; ``redis`` and ``sqlite`` keep it, and both pass
-``tests/contract/test_profile_store.py``. A store is found by its class path in
-``feature_store.yaml`` and stays a Feast online store for everybody else.
+:class:`ProfileStore` is the contract; Redis and SQLite keep it, and both pass
+``tests/contract/test_profile_store.py``. A store is chosen by its class path in ``feature_store.yaml`` and
+stays a Feast online store for every other reader.
+
+``open``              feature_store.yaml → the :class:`ProfileStore` that it names
+``lookup``            user ids → profiles with a status (fresh, stale, unknown, erased)
+``encode``            columns of profiles → Feast's wire bytes, for a batch of users
+``decode``            Feast's wire bytes → values
+``feast_keys``        user → the keys and fields under which Feast looks for features
+``feast_import``      imports Feast without its side effects
+``redis``             Feast's face of the Redis store (``features.online.redis.PortraitRedisOnlineStore``)
+``redis_profiles``    the Redis :class:`ProfileStore`
+``redis_connection``  connection strings, time limits, errors without secrets
+``sqlite``            Feast's face of the SQLite store (``features.online.sqlite.PortraitSqliteOnlineStore``)
+``sqlite_profiles``   the SQLite :class:`ProfileStore`
+``sqlite_file``       one durable file, shared by threads and processes
+``erased_users``      a store → its erased users
+``repair``            users whose state or views cannot be used, and their removal
 """
 
 from __future__ import annotations
@@ -31,7 +46,7 @@ class ProfileWrite:
     """Revision that the store must hold; 0 = the user must be absent."""
     revision: int
     record: bytes
-    """The packed state (``features.state``); opaque here."""
+    """The packed state (``features.fold.fold``); opaque here."""
     views: Mapping[str, Mapping[str, bytes]] | None
     """View → feature → serialized ``feast.types.Value``; None removes all views (a tombstone)."""
     event_timestamp_us: int

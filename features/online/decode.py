@@ -1,6 +1,6 @@
 """Wire bytes of ``feast.types.Value`` → what they mean, one value at a time, without importing Feast.
 
-The inverse of ``features.online.values``. Feast's null (no bytes) and a value that nobody wrote (None)
+The inverse of ``features.online.encode``. Feast's null (no bytes) and a value that nobody wrote (None)
 are None. Every function raises ValueError for bytes of another type; a test decodes what
 Feast's own library serialized.
 """
@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from features.online.values import varint
+from features.online.encode import varint
 from features.schema import EMBEDDING_DIM, FieldType
 
 Vector = npt.NDArray[np.float32]

@@ -16,7 +16,7 @@ import yaml
 
 from features.errors import UsageError
 from features.online import ProfileStore
-from features.online.layout import ENTITY_KEY_VERSION
+from features.online.feast_keys import ENTITY_KEY_VERSION
 
 REDIS_TYPE: Final = "features.online.redis.PortraitRedisOnlineStore"
 SQLITE_TYPE: Final = "features.online.sqlite.PortraitSqliteOnlineStore"

@@ -33,7 +33,8 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.utils import make_tzaware
 
-from features.online.layout import redis_field, redis_time_field
+from features.online.encode import timestamp
+from features.online.feast_keys import redis_field, redis_time_field
 from features.online.redis_profiles import (
     MAX_BATCH_USERS,
     Command,
@@ -42,7 +43,6 @@ from features.online.redis_profiles import (
     run_scripts,
     space_key,
 )
-from features.online.values import timestamp
 from features.schema import VIEWS
 
 _log = logging.getLogger(__name__)

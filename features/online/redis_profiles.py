@@ -1,7 +1,7 @@
 """States and views of users in Redis: one hash per user, changed by one script.
 
 The hash is Feast's own: its key is the serialized entity key and the project, its fields are Feast's
-(``features.online.layout``). Beside them lie two plain fields, ``portrait:state`` (the packed record)
+(``features.online.feast_keys``). Beside them lie two plain fields, ``portrait:state`` (the packed record)
 and ``portrait:revision`` (decimal). Every script names a single key, so all of this runs on Redis
 Cluster. Nothing here imports Feast.
 """
@@ -19,9 +19,9 @@ from redis import RedisCluster
 from redis.exceptions import NoScriptError, ResponseError
 
 from features.online import ProfileWrite, ServedUser, SourcePosition, StatelessUsersError
-from features.online.layout import VIEW_TIME_FIELDS, entity_key, redis_field, redis_time_field, user_of
+from features.online.encode import int64, timestamp
+from features.online.feast_keys import VIEW_TIME_FIELDS, entity_key, redis_field, redis_time_field, user_of
 from features.online.redis_connection import redis_errors
-from features.online.values import int64, timestamp
 from features.schema import PROFILE_FIELDS
 
 STATE: Final = b"portrait:state"

@@ -36,7 +36,7 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.utils import make_tzaware
 
-from features.online.layout import quoted, sqlite_table
+from features.online.feast_keys import quoted, sqlite_table
 from features.online.sqlite_file import SqliteFile
 from features.online.sqlite_profiles import chunks, create_tables, marks, own_tables
 from features.schema import JOIN_KEY, VIEWS

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from features.online import ProfileWrite, ServedUser, SourcePosition, StatelessUsersError
-from features.online.layout import entity_key, quoted, sqlite_table
+from features.online.encode import int64
+from features.online.feast_keys import entity_key, quoted, sqlite_table
 from features.online.sqlite_file import SqliteFile
-from features.online.values import int64
 from features.schema import PROFILE_FIELDS, VIEWS
 
 CHUNK: Final = 500

@@ -1,1 +1,6 @@
-"""The Feast side of Portrait: what a feature repo of it declares, and how it is applied."""
+"""The Feast repo of a project, alone in its folder.
+
+``definitions``  entity, views and services, generated from ``features.schema``
+``apply``        writes a repo (``portrait init``) and applies it (``portrait apply``)
+``read``         profiles through ``get_online_features``, as any Feast user reads them
+"""

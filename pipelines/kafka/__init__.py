@@ -1,35 +1,14 @@
 """Kafka: records in, dead letters and changelogs out. The only package that knows kafka-python.
 
-``connect`` reaches the brokers and describes topics, ``reader`` reads for local rounds, ``sender`` writes,
-``dead_letter`` turns a reject into a record and back.
+``client``            settings → a connected client; errors that name the address
+``topics``            describe, create and trim topics; their retention
+``reader``            topics → records of a micro-batch, for local rounds and for reader groups
+``producer``          records → topics, acknowledged by all replicas
+``start_offsets``     stored and committed offsets, start policy → where a run begins
+``streaming_source``  topics → an endless PCollection of records: the splittable DoFn of Flink and Dataflow
+``key_groups``        reader groups → elements that Flink spreads evenly
+``reader_upkeep``     a consumer kept between bundles: commits, heartbeats, alarms
+``safe_offsets``      which offsets of an endless reader may be committed
+``liveness``          when each partition was last read, and the alarm for one that is not
+``patch_headers``     kafka-python rejects a record with a bad header name instead of stopping before it
 """
-
-from pipelines.kafka.connect import (
-    KafkaFailureError,
-    KafkaUnavailableError,
-    TopicInfo,
-    client_config,
-    create_topics,
-    topics_info,
-)
-from pipelines.kafka.dead_letter import dead_letter, original
-from pipelines.kafka.group_reader import POSITIONS
-from pipelines.kafka.reader import OffsetGapError, RoundReader
-from pipelines.kafka.sender import Sender
-from pipelines.kafka.start import start_positions
-
-__all__ = [
-    "POSITIONS",
-    "KafkaFailureError",
-    "KafkaUnavailableError",
-    "OffsetGapError",
-    "RoundReader",
-    "Sender",
-    "TopicInfo",
-    "client_config",
-    "create_topics",
-    "dead_letter",
-    "original",
-    "start_positions",
-    "topics_info",
-]

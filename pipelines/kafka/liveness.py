@@ -15,7 +15,7 @@ from apache_beam.metrics.metric import Metrics
 
 from features.online import SourcePosition
 from pipelines import metrics
-from pipelines.kafka.settled import PositionBook
+from pipelines.kafka.safe_offsets import PositionBook
 
 _LOG = logging.getLogger(__name__)
 

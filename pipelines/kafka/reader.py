@@ -13,17 +13,11 @@ from kafka import errors as kafka_errors
 from kafka.structs import OffsetAndMetadata
 
 from features.online import SourcePosition
-from pipelines.kafka import lenient
-from pipelines.kafka.connect import (
-    KafkaFailureError,
-    KafkaUnavailableError,
-    TopicInfo,
-    connect,
-    describe,
-    known_topics,
-)
-from pipelines.kafka.start import Policy
-from pipelines.records import Record
+from pipelines.kafka import patch_headers
+from pipelines.kafka.client import KafkaFailureError, KafkaUnavailableError, connect
+from pipelines.kafka.start_offsets import Policy
+from pipelines.kafka.topics import TopicInfo, describe, known_topics
+from pipelines.messages.record import Record
 from pipelines.settings import Kafka
 
 _LOG = logging.getLogger(__name__)
@@ -78,7 +72,7 @@ class RoundReader:
         self._topics = list(dict.fromkeys(topics))
         self._worker, self._workers = worker_of
         self._clock = clock
-        lenient.install()
+        patch_headers.install()
         self._admin = connect(kafka, KafkaAdminClient, request_timeout_ms=10_000)
         try:
             self._infos = describe(self._admin, self._topics, kafka)

@@ -28,7 +28,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from models.encoder import ContentError, Encoder, TextContent
 from models.registry import LOADERS, load_encoder
-from pipelines.events import Event, ParseRules, parse
+from pipelines.messages.parse import Event, ParseRules, parse
 from tests.bench.bench_pipeline import contents, project
 from tests.bench.runtimes import RUNTIMES, TOLERANCE, Call, Slot, difference, reason
 

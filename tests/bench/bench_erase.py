@@ -21,19 +21,19 @@ from typing import Any
 
 import torch
 
-from features.compact import compact
-from features.erase import remove_users, rows_left
-from features.erased import Erased
-from features.history import event_batch, profile_batch
-from features.history_merge import Limits
-from features.history_writer import write_table
+from features.online.erased_users import Erased
 from features.online.redis_connection import connect
 from features.online.redis_profiles import RedisProfiles
-from features.profile import profile_columns
+from features.profile.columns import profile_columns
+from features.tables.compact import compact
+from features.tables.erase import remove_users, rows_left
+from features.tables.merge import Limits
+from features.tables.rows import event_batch, profile_batch
+from features.tables.writer import write_table
 from models.fusion import load_fusion
-from pipelines.check import Checked, _look
-from pipelines.fold import FoldContext
-from pipelines.rebuild import Rebuilt, fold_table
+from pipelines.operations.check import Checked, _look
+from pipelines.operations.rebuild import Rebuilt, fold_table
+from pipelines.steps.fold import FoldContext
 from tests.bench.population import (
     HEX,
     NOW_US,
@@ -46,7 +46,7 @@ from tests.bench.population import (
     scale,
     user_name,
 )
-from tests.redis_server import running_redis
+from tests.support.redis_server import running_redis
 
 CHUNK = 5_000
 DEFAULT_USERS = 20_000

@@ -25,15 +25,15 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 
-from features.state import unpack
-from pipelines.kafka import Sender
-from pipelines.kafka.dead_letter import Message
-from pipelines.produce import read_messages
-from pipelines.worker import worker
-from tests.flink_cluster import FlinkJobs, running_flink
-from tests.job import Job, make_job, real_events, wait_until
-from tests.kafka_server import KafkaServer, running_kafka
-from tests.redis_server import RedisServer, running_redis
+from features.fold.packed_state import unpack
+from pipelines.kafka.producer import Sender
+from pipelines.messages.dead_letter import Message
+from pipelines.operations.produce import read_messages
+from pipelines.process import worker
+from tests.support.flink_cluster import FlinkJobs, running_flink
+from tests.support.job import Job, make_job, real_events, wait_until
+from tests.support.kafka_server import KafkaServer, running_kafka
+from tests.support.redis_server import RedisServer, running_redis
 
 USERS = 200
 _numbers = itertools.count()

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from features.profile import profile_columns
+from features.fold.fold import FoldPolicy, fold, fusion_inputs
+from features.fold.packed_state import Spaces, empty_states, pack, unpack
+from features.profile.columns import profile_columns
 from features.schema import EMBEDDING_DIM, EVENT_DTYPE, NO_TAG
-from features.state import FoldPolicy, Spaces, empty_states, fold, fusion_inputs, pack, unpack
 from features.taxonomy import load_taxonomy
 
 TAXONOMY = load_taxonomy()

@@ -21,16 +21,16 @@ from pathlib import Path
 import numpy as np
 
 from features.online import ProfileStore, ProfileWrite
-from features.online.layout import entity_key, redis_field
+from features.online.encode import encode_views
+from features.online.feast_keys import entity_key, redis_field
+from features.online.lookup import lookup
 from features.online.redis_connection import connect
 from features.online.redis_profiles import RedisProfiles
 from features.online.sqlite_profiles import SqliteProfiles
-from features.online.values import encode_views
 from features.schema import PROFILE_FIELDS, VIEWS
-from features.served import lookup
 from tests.bench.bench_store import RECORD_BYTES, realistic_columns
-from tests.profiles import NOW_US
-from tests.redis_server import running_redis
+from tests.support.profiles import NOW_US
+from tests.support.redis_server import running_redis
 
 Read = Callable[[Sequence[str]], object]
 

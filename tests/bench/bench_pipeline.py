@@ -29,21 +29,22 @@ import pyarrow.parquet as pq
 from features.repo.apply import write_repo
 from features.schema import EVENT_DTYPE, EncodedEvent, Modality
 from pipelines import metrics
-from pipelines.demo_data import SAMPLE_EVENTS, joined_users_stream, write_demo_taxonomy
-from pipelines.encode import encode_events
-from pipelines.events import Event, ParseRules, parse
-from pipelines.fold import FoldContext, fold_context, fold_events
-from pipelines.init import write_project
-from pipelines.kafka import Sender
-from pipelines.produce import read_messages
-from pipelines.records import Record
-from pipelines.run import LocalRun, RoundRunner, ready_store
+from pipelines.demo.events import SAMPLE_EVENTS, joined_users_stream, write_demo_taxonomy
+from pipelines.kafka.producer import Sender
+from pipelines.messages.parse import Event, ParseRules, parse
+from pipelines.messages.record import Record
+from pipelines.operations.init import write_project
+from pipelines.operations.produce import read_messages
+from pipelines.process import worker
+from pipelines.runners.local import LocalRun, RoundRunner
+from pipelines.runners.prepare import ready_store
 from pipelines.settings import Settings, load_settings
-from pipelines.sinks import history_writer
-from pipelines.worker import worker
-from tests.job import DATA
-from tests.kafka_server import running_kafka
-from tests.redis_server import running_redis
+from pipelines.steps.encode import encode_events
+from pipelines.steps.fold import FoldContext, fold_context, fold_events
+from pipelines.steps.write import history_writer
+from tests.support.folders import DATA
+from tests.support.kafka_server import running_kafka
+from tests.support.redis_server import running_redis
 
 ROUND = 2_000  # the default of rounds.max_records
 STORES = ("sqlite", "redis")

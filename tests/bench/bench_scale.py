@@ -23,25 +23,25 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from features.audience import find_audience
-from features.audience_language import compile_expression
-from features.compact import compact
-from features.group import group_portrait
-from features.history import event_batch, profile_batch
-from features.history_writer import write_table
+from features.audience.find import find_audience
+from features.audience.group import group_portrait
+from features.audience.language import compile_expression
+from features.fold.packed_state import States, pack
 from features.online import ProfileStore, ProfileWrite
-from features.online.layout import entity_key
+from features.online.encode import encode_views
+from features.online.feast_keys import entity_key
+from features.online.lookup import lookup
 from features.online.redis_connection import connect
 from features.online.redis_profiles import RedisProfiles
-from features.online.values import encode_views
-from features.profile import profile_columns
-from features.record import States, pack
+from features.profile.columns import profile_columns
 from features.schema import EncodedEvent
-from features.served import lookup
-from features.similar import SimilarUsers
-from features.sql import query
+from features.similar.index import SimilarUsers
+from features.tables.compact import compact
+from features.tables.rows import event_batch, profile_batch
+from features.tables.views import query
+from features.tables.writer import write_table
 from models.fusion import load_fusion
-from pipelines.fold import FoldContext, fold_events
+from pipelines.steps.fold import FoldContext, fold_events
 from tests.bench.population import (
     DAY_US,
     HEX,
@@ -57,7 +57,7 @@ from tests.bench.population import (
     scale,
     user_name,
 )
-from tests.redis_server import RedisServer, running_redis
+from tests.support.redis_server import RedisServer, running_redis
 
 LARGE, SMALL = "bench", "few"
 """Feast projects in the one Redis."""

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from features.similar import SimilarUsers, insert
-from features.similar_files import Generation, Meta, keys_of, new_index, write
-from features.sums import unit
+from features.fold.decayed_sums import unit
+from features.similar.index import SimilarUsers, insert
+from features.similar.storage import Generation, Meta, keys_of, new_index, write
 from tests.bench.population import Population, chunks, measured, percentiles_ms, scale, user_name
 
 Vectors = npt.NDArray[np.float32]

@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 
 from features.online import ProfileStore, ProfileWrite
-from features.online.layout import entity_key, redis_field
+from features.online.encode import Column, encode_views
+from features.online.feast_keys import entity_key, redis_field
 from features.online.redis_connection import connect
 from features.online.redis_profiles import STATE, RedisProfiles
 from features.online.sqlite_profiles import SqliteProfiles, upsert_sql
-from features.online.values import Column, encode_views
 from features.schema import EMBEDDING_DIM, PROFILE_FIELDS
-from tests.profiles import NOW_US
-from tests.redis_server import RedisServer, running_redis
+from tests.support.profiles import NOW_US
+from tests.support.redis_server import RedisServer, running_redis
 
 ROUNDS = 15
 RECORD_BYTES = 5_000

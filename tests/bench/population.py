@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
+from features.fold.decayed_sums import unit
+from features.fold.fold import FoldPolicy, fold, fusion_inputs
+from features.fold.packed_state import Spaces, States, empty_states
 from features.schema import EMBEDDING_DIM, EVENT_DTYPE, NO_TAG, EncodedEvent, Modality
-from features.state import FoldPolicy, Spaces, States, empty_states, fold, fusion_inputs
-from features.sums import unit
 from features.taxonomy import load_taxonomy
 from models.fusion import load_fusion
 

@@ -9,8 +9,8 @@ from uuid import uuid4
 import pytest
 
 from features.online import ProfileStore
-from tests.online_repo import STORES, Repo, make_repo
-from tests.redis_server import redis_cluster_server, redis_server
+from tests.support.online_repo import STORES, Repo, make_repo
+from tests.support.redis_server import redis_cluster_server, redis_server
 
 __all__ = ["redis_cluster_server", "redis_server", "repo", "store"]
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import pytest
 
 from features.online import ProfileStore, ProfileWrite
-from features.online.values import int64
-from tests.online_repo import Repo, Stored
-from tests.profiles import record_of, views_of, write_of
+from features.online.encode import int64
+from tests.support.online_repo import Repo, Stored
+from tests.support.profiles import record_of, views_of, write_of
 
 pytestmark = pytest.mark.integration
 

@@ -12,13 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features.history import event_batch
+from features.fold.fold import FoldPolicy, fold
+from features.fold.outcome import Outcome
+from features.fold.packed_state import Spaces, unpack
 from features.online import ProfileStore, ProfileWrite, StatelessUsersError, StoreError
 from features.schema import ASPECTS, EVENT_DTYPE, NO_TAG, EncodedEvent, Kind
-from features.state import FoldPolicy, Outcome, Spaces, fold, unpack
+from features.tables.rows import event_batch
 from features.taxonomy import load_taxonomy
-from pipelines.fold import USERS_AT_ONCE, FoldContext, Folded, chunks, fold_events
-from tests.online_repo import Repo
+from pipelines.steps.fold import USERS_AT_ONCE, FoldContext, Folded, chunks, fold_events
+from tests.support.online_repo import Repo
 from tests.unit.features.builders import CONTROLS, At, assert_same, event
 
 T = TypeVar("T")

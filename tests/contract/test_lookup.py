@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from features.fold.packed_state import pack
 from features.online import ProfileStore, ProfileWrite
-from features.record import pack
+from features.online.lookup import Profile, lookup
 from features.schema import Kind
-from features.served import Profile, lookup
-from tests.online_repo import Repo
-from tests.profiles import NOW_US, columns_of, write_of
+from tests.support.online_repo import Repo
+from tests.support.profiles import NOW_US, columns_of, write_of
 from tests.unit.features.builders import CONTROLS, At, folded, nobody
 
 pytestmark = pytest.mark.integration

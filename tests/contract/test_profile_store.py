@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from features.online import ProfileStore, ProfileWrite, SourcePosition, StatelessUsersError
-from tests.online_repo import Repo, Stored
-from tests.profiles import NOW_US, record_of, views_of, write_of
+from tests.support.online_repo import Repo, Stored
+from tests.support.profiles import NOW_US, record_of, views_of, write_of
 
 pytestmark = pytest.mark.integration
 

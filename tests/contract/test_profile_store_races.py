@@ -6,25 +6,24 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from features.online import ProfileStore
 from features.schema import PROFILE_FIELDS
-from tests.online_repo import Repo, Stored
-from tests.profiles import record_of, revision_in, views_of, write_of
-from tests.store_writer import increment
+from tests.support.folders import ROOT
+from tests.support.online_repo import Repo, Stored
+from tests.support.profiles import record_of, revision_in, views_of, write_of
+from tests.support.store_writer import increment
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).parents[2]
 USERS = tuple(f"user{i}" for i in range(5))
 
 
 def start_writer(repo: Repo, task: str, times: int, users: tuple[str, ...] = USERS) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.store_writer", str(repo.path), task, str(times), *users],
+        [sys.executable, "-m", "tests.support.store_writer", str(repo.path), task, str(times), *users],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,

@@ -9,8 +9,8 @@ import pytest
 from features.online import ProfileStore, ServedUser
 from features.online.decode import whole
 from features.schema import PROFILE_FIELDS
-from tests.online_repo import Repo
-from tests.profiles import record_of, views_of, write_of
+from tests.support.online_repo import Repo
+from tests.support.profiles import record_of, views_of, write_of
 
 pytestmark = pytest.mark.integration
 

@@ -10,18 +10,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from features.consistency import differing
-from features.events_by_user import distinct_users
-from features.history_writer import write_table
+from features.fold.differences import differing
+from features.fold.packed_state import unpack
 from features.online import ProfileStore
-from features.record import unpack
 from features.schema import Kind
-from pipelines.check import Checked, _look
-from pipelines.fold import fold_events
-from pipelines.rebuild import Rebuilt, fold_table
-from pipelines.tombstones import import_marks
+from features.tables.events_by_user import distinct_users
+from features.tables.writer import write_table
+from pipelines.operations.check import Checked, _look
+from pipelines.operations.import_tombstones import import_marks
+from pipelines.operations.rebuild import Rebuilt, fold_table
+from pipelines.steps.fold import fold_events
 from tests.contract.test_fold_loop import NAMES, SPACES, _context, _encoded, _records, _stored
-from tests.online_repo import Repo
+from tests.support.online_repo import Repo
 from tests.unit.features.builders import CONTROLS, At
 
 pytestmark = [pytest.mark.integration, pytest.mark.parametrize("repo", ["sqlite", "redis"], indirect=True)]
@@ -133,7 +133,7 @@ def _damage(repo: Repo, user: str, record: bytes) -> None:
     import sqlite3
     from contextlib import closing
 
-    from features.online.layout import entity_key
+    from features.online.feast_keys import entity_key
     from features.online.redis_profiles import STATE
 
     spoilt = record[:-1] + bytes([record[-1] ^ 1])

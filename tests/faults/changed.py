@@ -12,11 +12,12 @@ from unittest.mock import patch
 
 import apache_beam as beam
 
-from pipelines import flink_checks, graph
-from pipelines.cli import main
-from pipelines.fold import FoldProfiles
-from pipelines.sinks import WriteRejected
-from pipelines.versions import Versions
+from pipelines import graph
+from pipelines.cli.main import main
+from pipelines.kafka.streaming_source import Versions
+from pipelines.runners.flink import preflight
+from pipelines.steps.fold import FoldProfiles
+from pipelines.steps.write import WriteRejected
 
 
 class FoldShoppers(FoldProfiles):
@@ -44,7 +45,7 @@ def _of_another_beam() -> None:
 
 def _of_another_machine() -> None:
     """The cluster's folders and worker pools are out of the command's sight, as on other machines."""
-    patch.object(flink_checks, "_LOOPBACK", frozenset()).start()
+    patch.object(preflight, "_LOOPBACK", frozenset()).start()
 
 
 CHANGES: Final[dict[str, Callable[[], None]]] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kafka_server import KafkaServer, kafka_server, running_kafka
+from tests.support.kafka_server import KafkaServer, kafka_server, running_kafka
 
 __all__ = ["kafka_server", "own_kafka"]
 

@@ -16,14 +16,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.history import events_from_batch
+from features.fold.fold import FoldPolicy, fold
+from features.fold.packed_state import Spaces, States, empty_states, unpack
 from features.online import ProfileStore
 from features.schema import EVENT_DTYPE, HEAD_DTYPE, EncodedEvent, Kind
-from features.state import FoldPolicy, Spaces, States, empty_states, fold, unpack
+from features.tables.rows import events_from_batch
 from features.taxonomy import Taxonomy
-from pipelines.events import event_key
-from pipelines.kafka import original
-from pipelines.records import Record
+from pipelines.messages.dead_letter import original
+from pipelines.messages.parse import event_key
+from pipelines.messages.record import Record
 
 Headers = Sequence[tuple[str, bytes | None]]
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from features.compact import compact
-from features.history import PROFILES_SCHEMA
-from features.history_writer import write_table
+from features.tables.compact import compact
+from features.tables.schema import PROFILES_SCHEMA
+from features.tables.writer import write_table
 from tests.faults.steps import KILLED_AT_STEP
 
 pytestmark = pytest.mark.faults

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from features.compact import compact
-from features.erase import remove_users, rows_left
-from features.erased import Erased
+from features.online.erased_users import Erased
+from features.tables.compact import compact
+from features.tables.erase import remove_users, rows_left
 from tests.faults.steps import KILLED_AT_STEP
 from tests.faults.test_compact_kills import USERS, fill, rows_in
 

@@ -15,9 +15,9 @@ from typing import Any, Final
 import psutil
 import pytest
 
-from tests.job import Job, kill_group, make_job, real_events, wait_until
-from tests.kafka_server import KafkaServer
-from tests.redis_server import running_redis
+from tests.support.job import Job, kill_group, make_job, real_events, wait_until
+from tests.support.kafka_server import KafkaServer
+from tests.support.redis_server import running_redis
 
 pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.data, pytest.mark.timeout(900)]
 

@@ -1,6 +1,6 @@
 """Real processes that the tests of this folder share."""
 
-from tests.kafka_server import kafka_server
-from tests.redis_server import redis_server
+from tests.support.kafka_server import kafka_server
+from tests.support.redis_server import redis_server
 
 __all__ = ["kafka_server", "redis_server"]

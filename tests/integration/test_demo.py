@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from features.repo.read import read_profiles
-from pipelines.demo_data import sample_tastes
-from pipelines.show import top_categories
+from pipelines.console.profile import top_categories
+from pipelines.demo.events import sample_tastes
 
 COMMAND = Path(sys.executable).with_name("portrait")
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]

@@ -13,28 +13,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from features.erase import rows_left
-from features.erased import erased_users, tombstones
 from features.errors import PortraitError
-from features.history_writer import write_table
+from features.online.erased_users import erased_users, tombstones
+from features.online.lookup import lookup
 from features.repo.apply import apply_repo
-from features.served import lookup
-from pipelines.backfill import Backfilled, backfill, refuse_unclean, switch
-from pipelines.check import check, write_metrics
-from pipelines.demo_data import EVENT_FILE
-from pipelines.erase import Clock, erase_users, readmit_users
-from pipelines.kafka import Sender, dead_letter
-from pipelines.produce import produce_file
-from pipelines.rebuild import rebuild
-from pipelines.records import Reason, Rejected
-from pipelines.replay import replay_dead_letters
-from pipelines.run import LocalRun
+from features.tables.erase import rows_left
+from features.tables.writer import write_table
+from pipelines.demo.events import EVENT_FILE
+from pipelines.kafka.producer import Sender
+from pipelines.messages.dead_letter import dead_letter
+from pipelines.messages.record import Reason, Rejected
+from pipelines.operations.backfill import Backfilled, backfill, refuse_unclean, switch
+from pipelines.operations.check import check, write_metrics
+from pipelines.operations.erase import Clock, erase_users, readmit_users
+from pipelines.operations.produce import produce_file
+from pipelines.operations.rebuild import rebuild
+from pipelines.operations.replay import replay_dead_letters
+from pipelines.process import worker
+from pipelines.runners.local import LocalRun
 from pipelines.settings import Settings, SettingsError, load_settings
-from pipelines.settings_file import set_values
-from pipelines.worker import worker
-from tests.job import Job, make_job
-from tests.kafka_server import KafkaServer
-from tests.messages import binary
+from pipelines.settings_edit import set_values
+from tests.support.job import Job, make_job
+from tests.support.kafka_server import KafkaServer
+from tests.support.messages import binary
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 

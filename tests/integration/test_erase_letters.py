@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.erase_letters import letters_left, remove_letters
-from pipelines.kafka import KafkaFailureError, Sender, dead_letter, original
-from pipelines.kafka.dead_letter import REPLAYED
-from pipelines.named_users import users_of_letter
-from pipelines.records import Reason, Record, Rejected
-from pipelines.replay import replay_dead_letters
+from pipelines.kafka.client import KafkaFailureError
+from pipelines.kafka.producer import Sender
+from pipelines.messages.dead_letter import REPLAYED, dead_letter, original
+from pipelines.messages.mentioned_users import users_of_letter
+from pipelines.messages.record import Reason, Record, Rejected
+from pipelines.operations.erase_dead_letters import letters_left, remove_letters
+from pipelines.operations.replay import replay_dead_letters
 from pipelines.settings import TopicMapping
-from tests.job import Job, make_job
-from tests.kafka_server import KafkaServer
-from tests.messages import RECORD_MS, binary, structured
+from tests.support.job import Job, make_job
+from tests.support.kafka_server import KafkaServer
+from tests.support.messages import RECORD_MS, binary, structured
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -82,7 +83,7 @@ def test_others_survive_a_kill_between_copy_and_removal(job: Job, monkeypatch: p
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.erase_letters.delete_before", killed)
+        patch.setattr("pipelines.operations.erase_dead_letters.delete_before", killed)
         with pytest.raises(KeyboardInterrupt):
             remove_letters(job.settings, ["ann"])
     assert before <= _letters(job)

@@ -9,11 +9,11 @@ from uuid import uuid4
 
 import pytest
 
-from features.history import profile_batch
-from features.history_writer import write_table
 from features.repo.apply import write_repo
-from tests.profiles import NOW_US, columns_of
-from tests.redis_server import redis_server
+from features.tables.rows import profile_batch
+from features.tables.writer import write_table
+from tests.support.profiles import NOW_US, columns_of
+from tests.support.redis_server import redis_server
 
 __all__ = ["redis_server"]
 
@@ -34,7 +34,7 @@ def write_history(directory: Path, revision: int, event_s: int, created_s: int) 
 
 def feast(repo: Path, *arguments: str) -> str:
     """What the command prints, run in a process of its own."""
-    from tests.feast_process import feast_command, forkserver
+    from tests.support.feast_process import feast_command, forkserver
 
     with ProcessPoolExecutor(1, mp_context=forkserver()) as process:
         code, output = process.submit(feast_command, ["--chdir", str(repo), *arguments]).result(timeout=120)
@@ -46,7 +46,7 @@ def feast(repo: Path, *arguments: str) -> str:
 def test_plan_announces_what_apply_does_and_nothing_afterwards(
     request: pytest.FixtureRequest, tmp_path: Path, kind: str
 ) -> None:
-    from tests.feast_process import FeatureStore
+    from tests.support.feast_process import FeatureStore
 
     server = None if kind == "sqlite" else request.getfixturevalue("redis_server").connection_string
     repo = tmp_path / "repo"
@@ -68,7 +68,7 @@ def test_a_join_may_leave_out_what_was_not_written_by_then(tmp_path: Path) -> No
     import pandas as pd
 
     from features.repo.apply import apply_repo
-    from tests.feast_process import FeatureStore
+    from tests.support.feast_process import FeatureStore
 
     write_repo(tmp_path / "repo", history_dir=tmp_path / "data", project="joined")
     apply_repo(tmp_path / "repo")

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from features.repo.apply import apply_repo, write_repo
-from tests.redis_server import redis_server
+from tests.support.redis_server import redis_server
 
 __all__ = ["redis_server"]
 
@@ -29,7 +29,7 @@ def repo(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def test_eight_processes_and_eight_threads_lose_and_reorder_nothing(repo: str) -> None:
-    from tests.feast_process import FeatureStore, forkserver, race, read
+    from tests.support.feast_process import FeatureStore, forkserver, race, read
 
     both = 2 * WRITERS
     with (
@@ -50,7 +50,7 @@ def test_eight_processes_and_eight_threads_lose_and_reorder_nothing(repo: str) -
 
 @pytest.mark.faults
 def test_a_killed_writer_leaves_whole_rows_and_all_that_it_acknowledged(repo: str) -> None:
-    from tests.feast_process import FeatureStore, forkserver, read, write_for_ever
+    from tests.support.feast_process import FeatureStore, forkserver, read, write_for_ever
 
     store = FeatureStore(repo_path=repo)
     acknowledged = 0

@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features.online import layout
-from features.online.values import encode_views, timestamp
+from features.online import feast_keys
+from features.online.encode import encode_views, timestamp
 from features.schema import PROFILE_FIELDS, VIEWS
-from tests.profiles import NOW_US, columns_of
+from tests.support.folders import ROOT
+from tests.support.profiles import NOW_US, columns_of
 
 pytestmark = pytest.mark.integration
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -83,16 +82,16 @@ def test_entity_keys_are_those_of_feast(user_id: str) -> None:
     from feast.protos.feast.types.Value_pb2 import Value
 
     key = EntityKey(join_keys=["user_id"], entity_values=[Value(string_val=user_id)])
-    assert layout.entity_key(user_id) + b"shop" == _redis_key("shop", key, layout.ENTITY_KEY_VERSION)
+    assert feast_keys.entity_key(user_id) + b"shop" == _redis_key("shop", key, feast_keys.ENTITY_KEY_VERSION)
 
 
 def test_hash_fields_are_those_of_feast() -> None:
     from feast.infra.online_stores.helpers import _mmh3
 
     for field in PROFILE_FIELDS:
-        assert layout.redis_field(field.view, field.name) == _mmh3(f"{field.view}:{field.name}")
-    assert layout.redis_time_field("user_profile") == b"_ts:user_profile"
-    assert len({layout.redis_field(f.view, f.name) for f in PROFILE_FIELDS}) == len(PROFILE_FIELDS)
+        assert feast_keys.redis_field(field.view, field.name) == _mmh3(f"{field.view}:{field.name}")
+    assert feast_keys.redis_time_field("user_profile") == b"_ts:user_profile"
+    assert len({feast_keys.redis_field(f.view, f.name) for f in PROFILE_FIELDS}) == len(PROFILE_FIELDS)
 
 
 @pytest.mark.parametrize("time_us", [0, 1, 1_000_000, NOW_US])

@@ -14,15 +14,15 @@ from uuid import uuid4
 import pyarrow as pa
 import pytest
 
-from features.history import profile_batch
-from features.history_writer import write_table
 from features.online import ProfileStore, SourcePosition, StatelessUsersError
 from features.online.open import open_store
 from features.repo.apply import apply_repo, write_repo
 from features.schema import EMBEDDING_DIM, PROFILE_FIELDS
-from tests.online_repo import STORES
-from tests.profiles import NOW_US, columns_of, record_of, write_of
-from tests.redis_server import redis_cluster_server, redis_server
+from features.tables.rows import profile_batch
+from features.tables.writer import write_table
+from tests.support.online_repo import STORES
+from tests.support.profiles import NOW_US, columns_of, record_of, write_of
+from tests.support.redis_server import redis_cluster_server, redis_server
 
 __all__ = ["redis_cluster_server", "redis_server"]
 

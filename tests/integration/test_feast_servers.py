@@ -19,9 +19,9 @@ import pytest
 from features.online.open import open_store
 from features.repo.apply import apply_repo, write_repo
 from features.schema import EMBEDDING_DIM
-from tests.ports import free_ports
-from tests.profiles import write_of
-from tests.redis_server import redis_server
+from tests.support.ports import free_ports
+from tests.support.profiles import write_of
+from tests.support.redis_server import redis_server
 
 __all__ = ["redis_server"]
 

@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipelines.flink_rest import FlinkRest
-from tests.flink_cluster import FlinkJobs, bytes_under, running_flink
-from tests.job import Job, make_job, real_events, wait_until
-from tests.kafka_server import SASL_PASSWORD, SASL_USER, KafkaServer
-from tests.ports import free_ports
-from tests.redis_server import RedisServer
+from pipelines.runners.flink.rest import FlinkRest
+from tests.support.flink_cluster import FlinkJobs, bytes_under, running_flink
+from tests.support.job import Job, make_job, real_events, wait_until
+from tests.support.kafka_server import SASL_PASSWORD, SASL_USER, KafkaServer
+from tests.support.ports import free_ports
+from tests.support.redis_server import RedisServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.data, pytest.mark.timeout(400)]
 

@@ -13,27 +13,17 @@ import pytest
 from kafka import KafkaProducer
 
 from models.encoder import TextContent
-from pipelines.events import Event, ParseRules, parse
-from pipelines.kafka import (
-    KafkaFailureError,
-    KafkaUnavailableError,
-    RoundReader,
-    Sender,
-    dead_letter,
-    original,
-    topics_info,
-)
-from pipelines.records import Reason, Record, Rejected
+from pipelines.kafka.client import KafkaFailureError, KafkaUnavailableError
+from pipelines.kafka.producer import Sender
+from pipelines.kafka.reader import RoundReader
+from pipelines.kafka.topics import topics_info
+from pipelines.messages.dead_letter import dead_letter, original
+from pipelines.messages.parse import Event, ParseRules, parse
+from pipelines.messages.record import Reason, Record, Rejected
 from pipelines.settings import Kafka, Security, Settings, Topics
-from tests.kafka_reading import (
-    numbered,
-    read_all,
-    reading,
-    send,
-    values,
-)
-from tests.kafka_server import SASL_PASSWORD, SASL_USER, KafkaServer, make_certificate
-from tests.ports import free_ports
+from tests.support.kafka_reading import numbered, read_all, reading, send, values
+from tests.support.kafka_server import SASL_PASSWORD, SASL_USER, KafkaServer, make_certificate
+from tests.support.ports import free_ports
 
 pytestmark = pytest.mark.integration
 

@@ -7,11 +7,9 @@ import time
 import pytest
 from kafka import KafkaProducer, TopicPartition
 
-from pipelines.kafka import (
-    OffsetGapError,
-    Sender,
-)
-from tests.kafka_reading import (
+from pipelines.kafka.producer import Sender
+from pipelines.kafka.reader import OffsetGapError
+from tests.support.kafka_reading import (
     LIMIT_S,
     Clock,
     by_partition,
@@ -22,7 +20,7 @@ from tests.kafka_reading import (
     send,
     values,
 )
-from tests.kafka_server import KafkaServer
+from tests.support.kafka_server import KafkaServer
 
 pytestmark = pytest.mark.integration
 

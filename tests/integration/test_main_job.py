@@ -9,9 +9,9 @@ from typing import Any
 import duckdb
 import pytest
 
-from tests.job import Job, control, make_job, real_events
-from tests.kafka_server import KafkaServer
-from tests.redis_server import RedisServer
+from tests.support.job import Job, control, make_job, real_events
+from tests.support.kafka_server import KafkaServer
+from tests.support.redis_server import RedisServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.data, pytest.mark.timeout(900)]
 

@@ -6,12 +6,18 @@ import pytest
 from apache_beam.runners.sdf_utils import RestrictionTrackerView, ThreadsafeRestrictionTracker
 from apache_beam.transforms.core import _BundleFinalizerParam
 
-from pipelines.kafka.groups import GroupPositions, GroupPositionsCoder, GroupTracker, ReadGroupFn, _idle
-from pipelines.kafka.spread import group_elements
-from pipelines.records import Record
+from pipelines.kafka.key_groups import group_elements
+from pipelines.kafka.streaming_source import (
+    GroupPositions,
+    GroupPositionsCoder,
+    GroupTracker,
+    ReadGroupFn,
+    _idle,
+)
+from pipelines.messages.record import Record
 from pipelines.settings import Kafka
-from tests.kafka_reading import numbered, send, values
-from tests.kafka_server import KafkaServer
+from tests.support.kafka_reading import numbered, send, values
+from tests.support.kafka_server import KafkaServer
 
 pytestmark = pytest.mark.integration
 

@@ -10,8 +10,8 @@ import pytest
 from features.online import ProfileStore, StoreError
 from features.online.redis_connection import connect
 from features.online.redis_profiles import RedisProfiles
-from tests.profiles import record_of, write_of
-from tests.redis_server import RedisServer, running_redis
+from tests.support.profiles import record_of, write_of
+from tests.support.redis_server import RedisServer, running_redis
 
 pytestmark = pytest.mark.integration
 

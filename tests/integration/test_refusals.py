@@ -14,10 +14,10 @@ import pytest
 
 from models import checkpoint
 from pipelines import metrics
-from pipelines.broker import EmbeddedBroker
-from pipelines.cli import main
-from tests.ports import free_ports
-from tests.redis_server import running_redis
+from pipelines.cli.main import main
+from pipelines.demo.broker import EmbeddedBroker
+from tests.support.ports import free_ports
+from tests.support.redis_server import running_redis
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -130,7 +130,7 @@ def test_a_redis_that_may_lose_data_is_refused_with_the_setting_to_change(
     tmp_path: Path, broker: EmbeddedBroker, cli: Cli
 ) -> None:
     from features.repo.apply import write_repo
-    from pipelines.init import write_project
+    from pipelines.operations.init import write_project
 
     with running_redis(tmp_path / "redis") as redis:
         redis.client().config_set("appendonly", "no")

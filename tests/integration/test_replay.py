@@ -12,11 +12,11 @@ import pyarrow as pa
 import pytest
 from PIL import Image, ImageDraw
 
-from pipelines.demo_data import EVENT_FILE
-from pipelines.replay import replay_dead_letters
-from pipelines.run import LocalRun
-from tests.job import Job, make_job
-from tests.kafka_server import KafkaServer
+from pipelines.demo.events import EVENT_FILE
+from pipelines.operations.replay import replay_dead_letters
+from pipelines.runners.local import LocalRun
+from tests.support.job import Job, make_job
+from tests.support.kafka_server import KafkaServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 

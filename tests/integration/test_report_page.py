@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser
 
-from features.report import measure_report
-from features.report_page import write_page
-from tests.browser import open_file, running_browser
-from tests.history_tables import NOW, tag_json, write_profiles, write_shop
-from tests.unit.features.test_report import HOSTILE, HOSTILE_CATEGORY
+from features.report.measure import measure_report
+from features.report.page import write_page
+from tests.support.browser import open_file, running_browser
+from tests.support.history_tables import NOW, tag_json, write_profiles, write_shop
+from tests.unit.features.report.test_measure import HOSTILE, HOSTILE_CATEGORY
 
 pytestmark = pytest.mark.integration
 

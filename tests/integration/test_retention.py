@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.kafka.retention import change_command, kept_days
-from pipelines.plan import letters_plan
-from pipelines.run import dead_letter_topics, make_output_topics
+from pipelines.kafka.topics import change_command, kept_days
+from pipelines.operations.plan import letters_plan
+from pipelines.runners.prepare import dead_letter_topics, make_output_topics
 from pipelines.settings import Settings, Topics
-from tests.kafka_server import KafkaServer
+from tests.support.kafka_server import KafkaServer
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 

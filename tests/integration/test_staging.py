@@ -14,7 +14,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.portability.stager import Stager
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.folders import ROOT
+
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 USE = """

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.folders import ROOT
+
 UV = Path(sys.executable).with_name("uv")
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
@@ -65,13 +66,13 @@ def test_the_command_runs_from_a_folder_of_strangers(installed: Path, strangers:
 
 
 def test_a_shadowed_package_is_refused_with_its_path(installed: Path, strangers: Path) -> None:
-    done = _run(installed / "python", "-m", "pipelines.cli", "--help", cwd=strangers)
+    done = _run(installed / "python", "-m", "pipelines.cli.main", "--help", cwd=strangers)
     assert done.returncode == 2
     assert str(strangers / "features") in done.stderr
 
 
 def test_a_small_run_from_a_folder_of_strangers_writes_profiles(installed: Path, strangers: Path) -> None:
-    from pipelines.broker import EmbeddedBroker
+    from pipelines.demo.broker import EmbeddedBroker
 
     portrait = installed / "portrait"
     assert _run(portrait, "init", "shop", cwd=strangers).returncode == 0

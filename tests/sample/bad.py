@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from pipelines.records import Reason
+from pipelines.messages.record import Reason
 from tests.sample.messages import Message, image, review, voice
 from tests.sample.people import END
 from tests.sample.pictures import jpeg, picture

@@ -9,20 +9,20 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.demo_data import DEMO_WORDS, EVENT_FILE
+from pipelines.demo.events import DEMO_WORDS, EVENT_FILE
 from tests.sample import messages, voices
 from tests.sample.bad import bad_events
 from tests.sample.messages import Message
 from tests.sample.people import PEOPLE, Utterance, utterances
 from tests.sample.pictures import encoded, picture
 from tests.sample.reviews import review
+from tests.support.folders import ROOT
 
-FOLDER = Path(__file__).parents[2] / "pipelines" / "sample"
+FOLDER = ROOT / "pipelines" / "demo" / "sample"
 SEED = 20260630
 DUPLICATES = 3
 

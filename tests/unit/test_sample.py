@@ -16,11 +16,11 @@ from PIL import Image
 
 from features.taxonomy import load_taxonomy
 from models.encoder import ContentError, TextContent
-from models.image_decode import decode_image
-from models.voice_decode import decode_voice
-from pipelines.demo_data import DEMO_WORDS, EVENT_FILE, SAMPLE_EVENTS, sample_tastes, write_demo_taxonomy
-from pipelines.events import Event, ParseRules, parse
-from pipelines.records import Reason, Record, Rejected
+from models.image.decode import decode_image
+from models.voice.decode import decode_voice
+from pipelines.demo.events import DEMO_WORDS, EVENT_FILE, SAMPLE_EVENTS, sample_tastes, write_demo_taxonomy
+from pipelines.messages.parse import Event, ParseRules, parse
+from pipelines.messages.record import Reason, Record, Rejected
 from pipelines.settings import Settings
 from tests.sample.bad import bad_events
 from tests.sample.generate import DUPLICATES, FOLDER, as_table, generate

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
+from features.fold.fold import FoldPolicy, fold
+from features.fold.packed_state import Spaces, States, empty_states
 from features.schema import ASPECTS, EVENT_DTYPE, NO_TAG, Kind
-from features.state import FoldPolicy, Spaces, States, empty_states, fold
 
 DAY_US = 86_400_000_000
 NOW_US = 1_800_000_000_000_000

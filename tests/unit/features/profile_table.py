@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from features.history import profile_batch
-from features.history_writer import write_table
 from features.schema import EMBEDDING_DIM, PROFILE_FIELDS
+from features.tables.rows import profile_batch
+from features.tables.writer import write_table
 
 NOW = datetime(2026, 6, 30, 12, tzinfo=UTC)
 SPACE, OTHER_SPACE = "cd" * 32, "ef" * 32

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from prometheus_client import Counter, Gauge, Histogram
 
-from features.outcome import Outcome
+from features.fold.outcome import Outcome
 from pipelines import metrics
-from pipelines.records import Reason
+from pipelines.messages.record import Reason
+from tests.support.folders import ROOT
 
-INFRA = Path(__file__).resolve().parents[3] / "infra"
+INFRA = ROOT / "infra"
 Metric = Counter | Gauge | Histogram
 SUFFIXES: dict[type[Metric], tuple[str, ...]] = {
     Counter: ("_total",), Gauge: ("",), Histogram: ("_bucket", "_sum", "_count")
@@ -24,7 +24,8 @@ METRICS: list[Metric] = [metric for metric in vars(metrics).values() if isinstan
 SERIES = {metric._name + suffix: metric for metric in METRICS for suffix in SUFFIXES[type(metric)]}
 CHECK = set(
     re.findall(
-        r'"(portrait_check_\w+)": \(', (INFRA.parent / "pipelines/check.py").read_text(encoding="utf-8")
+        r'"(portrait_check_\w+)": \(',
+        (INFRA.parent / "pipelines/operations/check.py").read_text(encoding="utf-8"),
     )
 )
 DASHBOARD = json.loads((INFRA / "grafana/portrait.json").read_text(encoding="utf-8"))
@@ -76,7 +77,7 @@ def test_every_alert_has_a_severity_a_summary_and_a_chapter_of_the_runbook() -> 
 
 
 def test_every_command_of_the_runbook_is_there() -> None:
-    from pipelines.cli import cli
+    from pipelines.cli.main import cli
 
     for command, option in re.findall(r"`portrait (\w+)(?: (--[\w-]+))?", RUNBOOK):
         known: Any = cli.commands[command]

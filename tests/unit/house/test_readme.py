@@ -8,14 +8,14 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from features.audience_language import compile_expression
-from features.audience_words import EXAMPLES
-from features.history import event_batch
-from features.history_writer import write_table
-from features.sql import query
+from features.audience.language import compile_expression
+from features.audience.vocabulary import EXAMPLES
+from features.tables.rows import event_batch
+from features.tables.views import query
+from features.tables.writer import write_table
 from features.taxonomy import load_taxonomy
 from tests.unit.features.profile_table import NOW, tags_of, write_profiles
-from tests.unit.features.test_history import simple_event
+from tests.unit.features.tables.test_rows import simple_event
 
 ROOT = Path(__file__).resolve().parents[3]
 TAXONOMY = load_taxonomy()

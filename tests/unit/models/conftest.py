@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.unit.models.shop import write_shop
+from tests.unit.models.training.shop import write_shop
 
 
 @pytest.fixture(scope="module")

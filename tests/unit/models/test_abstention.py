@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,17 +10,17 @@ import pytest
 
 from features.taxonomy import load_taxonomy
 from models.encoder import OTHER, Encoded, TextContent
-from models.image import ImageEncoder
-from models.image_data import blank_pictures
-from models.splits import split_of
-from models.text import TextEncoder
-from models.text_features import normalise
-from models.voice import VoiceEncoder
-from models.voice_data import make_noise
-from models.voice_decode import RATE_HZ, condition
-from pipelines.encode import SURE, tags_of
+from models.image.encoder import ImageEncoder
+from models.text.encoder import TextEncoder
+from models.text.ngrams import normalise
+from models.training.image.data import blank_pictures
+from models.training.splits import split_of
+from models.training.voice.data import make_noise
+from models.voice.decode import RATE_HZ, condition
+from models.voice.encoder import VoiceEncoder
+from pipelines.steps.encode import SURE, tags_of
+from tests.support.folders import DATA
 
-DATA = Path(os.environ.get("PORTRAIT_DATA", Path(__file__).parents[4] / "shared" / "data"))
 TAXONOMY = load_taxonomy()
 OTHER_LANGUAGES = {
     "de": "Das Kleid ist sehr schön und passt perfekt",

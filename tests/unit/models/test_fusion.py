@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from features.schema import EMBEDDING_DIM
 from models import checkpoint, space
 from models.fusion import KINDS, FusionError, load_fusion
-from models.train_fusion import ranking
+from models.training.fusion.train import ranking
 
 FUSIONS = {kind: load_fusion(kind=kind) for kind in KINDS}
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.calibration import calibration_error, coverage_curve, fit_temperature, fit_threshold, macro_f1
 from models.device import DeviceError
 from models.encoder import OTHER
 from models.heads import Head, heads_from_config
-from models.judge_text import area_under_curve
 from models.registry import resolve_device
+from models.training.calibration import (
+    calibration_error,
+    coverage_curve,
+    fit_temperature,
+    fit_threshold,
+    macro_f1,
+)
+from models.training.text.metrics import area_under_curve
 
 LOGITS = np.array([[4.0, 0.0, 0.0], [0.0, 0.2, 0.0], [0.0, 0.0, 9.0]], np.float32)
 

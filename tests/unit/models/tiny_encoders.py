@@ -11,10 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from models import checkpoint, image, text, voice
+from models import checkpoint
 from models.encoder import OTHER
 from models.heads import Head
-from models.local_folder import LocalFolder
+from models.image import encoder as image
+from models.pretrained import LocalFolder
+from models.text import encoder as text
+from models.voice import encoder as voice
 
 CATEGORY = Head(("tops", "shoes", "food", OTHER), 1.2, 0.3).to_config()
 TEXT_HEADS = {

@@ -1,0 +1,15 @@
+"""Figures of the encoders.
+
+``steps``           the steps that every modality goes through
+``content``         labelled content with the group it belongs to
+``retrain``         trainings by seed and by fold
+``predictions``     what a model predicted, sample by sample, and figures from it
+``summary``         figures with intervals beside baselines
+``explanations``    what predictions rest on, and whether hiding it matters
+``attribution``     occlusion and integrated gradients
+``text``            baselines and explanations of texts
+``image``           the same of photos
+``voice``           the same of clips
+``shared_space``    cross-modal precision
+``separate_space``  its control: encoders without shared targets
+"""

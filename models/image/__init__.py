@@ -1,0 +1,8 @@
+"""Photos: bytes → RGB pixels of one size → vector and heads.
+
+``encoder``     :class:`ImageEncoder`, and the table of architectures
+``decode``      untrusted bytes → pixels, within limits
+``network``     what every image network shares: projection and heads
+``resnet``      the residual network that ships
+``pretrained``  a frozen vision model of a local folder
+"""
