@@ -2,7 +2,7 @@
 
 A day is merged into new files under hidden names; these are renamed in, and only after a pause the files
 they replace are removed. So a reader at any moment finds every row, for the length of the pause twice
-(every view of ``features.views`` is used to that). A reader that listed the files before the pause and
+(every view of ``views.sql`` is used to that). A reader that listed the files before the pause and
 opens one after it fails with "no such file", and finds everything when it asks again.
 
 There is no manifest. Files of one run carry its id in their names, and a day is done when all its files

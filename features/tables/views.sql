@@ -1,5 +1,5 @@
 -- Views over the two parquet tables. $profiles and $events are filled in by `portrait sql`.
--- Every view is used to rows that come twice: see features/tables/rows.py.
+-- Every view is used to rows that come twice: see features/tables/schema.py.
 
 CREATE OR REPLACE VIEW profiles AS SELECT * FROM $profiles;
 COMMENT ON VIEW profiles IS 'Table: one row per written profile, by day of writing (dt); rows may come twice.';

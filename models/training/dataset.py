@@ -267,7 +267,8 @@ def load_dataset(data: Path) -> Dataset:
         raise DatasetError(f"{file}: expected YAML, got {type(error).__name__}; correct the file") from error
     if not isinstance(spec, dict):
         raise DatasetError(
-            f"{file}: expected keys such as text and image, got {type(spec).__name__}; see models/{FILE_NAME}"
+            f"{file}: expected keys such as text and image, got {type(spec).__name__}; "
+            f"see models/training/{FILE_NAME}"
         )
     try:
         return Dataset.model_validate(spec)
@@ -276,7 +277,7 @@ def load_dataset(data: Path) -> Dataset:
         where = ".".join(str(x) for x in first["loc"])
         raise DatasetError(
             f"{file}: {where or 'top level'}: expected another value, got one that pydantic refuses "
-            f"({first['msg']}); see models/{FILE_NAME} for the keys"
+            f"({first['msg']}); see models/training/{FILE_NAME} for the keys"
         ) from error
 
 

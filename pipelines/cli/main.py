@@ -79,12 +79,10 @@ def plan(config: Path | None, overrides: tuple[str, ...], as_json: bool) -> None
 @cli.command()
 @with_settings
 def apply(config: Path | None, overrides: tuple[str, ...]) -> None:
-    """Register the entity, views and services with Feast (feast apply)."""
-    from features.repo.apply import apply_repo
+    """Register the views with Feast (feast apply), and create the topics that are missing."""
+    from pipelines.operations.apply import apply_project
 
-    settings = load(config, overrides)
-    apply_repo(settings.feature_repo)
-    click.echo(f"applied {settings.feature_repo}")
+    apply_project(load(config, overrides), click.echo)
 
 
 @cli.command(context_settings={"ignore_unknown_options": True})

@@ -56,8 +56,7 @@ def describe(admin: Any, topics: Iterable[str], kafka: Kafka) -> dict[str, Topic
         server = kafka.bootstrap_servers[0]
         raise KafkaFailureError(
             f"kafka.topics: expected the topics {', '.join(names)} at {server}, got no {', '.join(missing)}; "
-            f"create each: kafka-topics.sh --bootstrap-server {server} --create --partitions 4 "
-            f"--topic {missing[0]}"
+            "create them: portrait apply"
         )
     return found
 

@@ -1,6 +1,7 @@
 """One file per verb of the ``portrait`` command that changes or checks something.
 
 ``init``                a folder → portrait.yaml and a Feast repo
+``apply``               settings → Feast's registry, and the topics that are missing
 ``plan``                settings → checks of topics, models, store and offsets; submits nothing
 ``doctor``              what is installed, what is missing, how to get it
 ``produce``             an event file → Kafka

@@ -59,6 +59,12 @@ def open_reader(settings: Settings, store: ProfileStore, worker_of: tuple[int, i
     return reader
 
 
+def make_source_topics(settings: Settings) -> list[str]:
+    """Create the source topics that are missing, for records of ``kafka.max_record_bytes``; their names."""
+    size = {"max.message.bytes": str(settings.kafka.max_record_bytes)}
+    return create_topics(settings.kafka, source_topics(settings), size)
+
+
 def make_output_topics(settings: Settings) -> list[str]:
     """Create the dead-letter topics that are missing: without one, a single reject would stop the job.
 

@@ -23,9 +23,9 @@ DAYS = [datetime(2026, 1, day, tzinfo=UTC) for day in (2, 3)]
 USERS = [f"u{i}" for i in range(4)]
 
 COMPACTION = """
-from features import compact, history_merge
-history_merge.ROW_GROUP = 2
-compact.compact(pathlib.Path(sys.argv[1]), grace_s=0.0, limits=history_merge.Limits(file_bytes=1))
+from features.tables import compact, merge
+merge.ROW_GROUP = 2
+compact.compact(pathlib.Path(sys.argv[1]), grace_s=0.0, limits=merge.Limits(file_bytes=1))
 """
 
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.faults
 ERASED = [Erased(user, datetime(2026, 1, 4, tzinfo=UTC), False, 0, {}, None) for user in USERS[:2]]
 
 ERASE = """
-from features import erase
+from features.tables import erase
 from tests.faults.test_erase_kills import ERASED
 erase.remove_users(pathlib.Path(sys.argv[1]), ERASED, grace_s=0.0)
 """

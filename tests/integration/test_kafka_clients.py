@@ -31,7 +31,7 @@ pytestmark = pytest.mark.integration
 def test_missing_topics_are_named_together_and_none_is_created(kafka_server: KafkaServer) -> None:
     kafka, topic = kafka_server.settings(), kafka_server.new_topic()
     for _ in range(2):
-        with pytest.raises(KafkaFailureError, match=r"got no nope-1, nope-2; create each: kafka-topics.sh"):
+        with pytest.raises(KafkaFailureError, match=r"got no nope-1, nope-2; create them: portrait apply"):
             topics_info(kafka, ["nope-1", topic, "nope-2"])
 
 

@@ -1,4 +1,4 @@
-"""Make the sample: ``python -m tests.sample.generate`` writes ``pipelines/sample/`` anew.
+"""Make the sample: ``python -m tests.sample.generate`` writes ``pipelines/demo/sample/`` anew.
 
 ``events.parquet`` is what ``portrait produce`` sends (labels are in no message); ``tastes.json`` says
 which two categories were planted in whom, for tests and for the last table of the demo alone.
