@@ -5,7 +5,7 @@ README.md beside this file explains the state, the fold and the tables.
 
 ``schema``       names, dtypes, shapes and units of events and profiles; the only place that knows them
 ``taxonomy``     categories in two levels, zh and en labels, and how model labels map to them
-``errors``       the root of every error that is an answer to the user
+``errors``       the root of every error that is meant for the user
 ``atomic_file``  files that appear whole or not at all
 
 Rooms, from the bottom up; each imports only from those before it:

@@ -8,8 +8,8 @@ files of ``weights/``.
 ``checkpoint``           one safetensors file per model, with its config and figures
 ``space``                the prototypes of the shared space
 ``heads``                logits → calibrated labels, ``other`` where unsure
-``fusion``               what each modality says of a user → one vector
-``device``               auto, cpu or cuda → a device that is there
+``fusion``               what each modality says about a user → one vector
+``device``               auto, cpu or cuda → an available device
 ``pretrained``           Hugging Face models from a local folder
 ``file_format``          first bytes of a file → its format
 ``positional_encoding``  sinusoids for Transformers

@@ -1,7 +1,7 @@
 """The Beam job and the ``portrait`` command: Kafka records → events → vectors → stored profiles.
 
 How a record travels: ``messages`` parse it, ``steps`` encode and fold it, ``graph`` puts the steps together,
-``runners`` run that. README.md beside this file follows one event in detail.
+``runners`` run it. README.md beside this file follows one event in detail.
 
 Single modules:
 
@@ -15,7 +15,7 @@ Single modules:
 Rooms, from the bottom up; each imports only from those before it (tests/unit/house/test_layering.py):
 
 ``messages/``      record → event or reject: CloudEvents, plain JSON, limits, dead letters; pure, no I/O
-``kafka/``         topics → records, and records → topics; alone knows kafka-python
+``kafka/``         topics → records, and records → topics; the only room that knows kafka-python
 ``steps/``         the transforms: fetch media, encode, fold, write; windowing of endless jobs
 ``runners/``       the graph in local rounds, on Flink, on Dataflow
 ``operations/``    one file per verb: init, plan, doctor, produce, replay, erase, rebuild, check, backfill …

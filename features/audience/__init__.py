@@ -3,5 +3,5 @@
 ``language``    condition text → DuckDB SQL
 ``vocabulary``  the words of the language, and the help page that explains them
 ``find``        condition → users, and their export
-``group``       users → a group portrait beside everybody's
+``group``       users → a group portrait, compared with all users
 """

@@ -2,7 +2,7 @@
 
 :class:`ProfileStore` is the contract; Redis and SQLite keep it, and both pass
 ``tests/contract/test_profile_store.py``. A store is chosen by its class path in ``feature_store.yaml`` and
-stays a Feast online store for every other reader.
+other readers see an ordinary Feast store.
 
 ``open``              feature_store.yaml → the :class:`ProfileStore` that it names
 ``lookup``            user ids → profiles with a status (fresh, stale, unknown, erased)
@@ -67,7 +67,7 @@ class ServedUser(NamedTuple):
     """A serialized ``feast.types.Value`` for each of PROFILE_FIELDS, in their order (None: not written);
     None where no view of the user is served."""
     record: bytes | None
-    """The packed state; left out (None) beside ``values`` unless it was asked for."""
+    """The packed state; None where ``values`` is given, unless it was asked for."""
 
 
 class StoreError(PortraitError):
@@ -88,7 +88,7 @@ class ProfileStore(Protocol):
         """
 
     def read_views(self, user_ids: Sequence[str], *, records: bool = False) -> list[ServedUser]:
-        """What is served of each user, in the order asked: one instant a user, over both views.
+        """What is served of each user, in the order asked: both views of a user as of one instant.
 
         A user without views comes with the state, which tells a tombstone from an unknown user;
         ``records`` asks for the states of all. Users that ``feast materialize`` loaded have no state.
@@ -105,7 +105,7 @@ class ProfileStore(Protocol):
 
     def erased_users(self) -> Iterator[tuple[str, bytes]]:
         """User and packed state, once each, of all who ever asked to be forgotten: a state without views
-        (a tombstone), or with an incarnation other than 0 (erased once, and back).
+        (a tombstone), or with an incarnation other than 0 (erased, then readmitted).
 
         Walks the whole store. Whoever is written meanwhile may be left out. Raises StoreError.
         """
@@ -114,7 +114,7 @@ class ProfileStore(Protocol):
         """Remove state and views of users, whatever they are; the views of other teams stay.
 
         For users that cannot be used as they are (views without a state, a damaged state) before they are
-        rebuilt. It forgets tombstones too: whoever calls has looked. Raises StoreError.
+        rebuilt. It forgets tombstones too: the caller must have checked. Raises StoreError.
         """
 
     def read_positions(self, namespace: str) -> dict[SourcePosition, int]:
@@ -127,7 +127,7 @@ class ProfileStore(Protocol):
         """``(event_space, profile_space)`` that the store was first written with."""
 
     def claim_space(self, event_space: str, profile_space: str) -> tuple[str, str]:
-        """Set the spaces if none is set; returns those in force."""
+        """Sets the spaces if none is set; returns those in force."""
 
     def durability_problems(self) -> list[str]:
         """What would lose acknowledged writes: one sentence each, naming the setting to change."""

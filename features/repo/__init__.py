@@ -1,4 +1,4 @@
-"""The Feast repo of a project, alone in its folder.
+"""The Feast repo of a project.
 
 ``definitions``  entity, views and services, generated from ``features.schema``
 ``apply``        writes a repo (``portrait init``) and applies it (``portrait apply``)

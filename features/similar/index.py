@@ -24,7 +24,7 @@ from usearch.index import Index
 from features.audience.find import NOBODY
 from features.fold.decayed_sums import unit
 from features.schema import EMBEDDING_DIM, JOIN_KEY
-from features.similar import storage as files
+from features.similar import storage
 from features.similar.new_profiles import News, read_news
 from features.similar.storage import Generation, Meta, SimilarError
 from features.tables.schema import SIMILAR
@@ -109,7 +109,7 @@ class SimilarUsers:
         Second: how many of the seeds are in the index. Raises SimilarError if none is.
         """
         held = self._current()
-        place, there = held.places(files.keys_of(list(seeds)))
+        place, there = held.places(storage.keys_of(list(seeds)))
         if not there.any():
             raise SimilarError(
                 f"{self.folder}: expected some of the {len(seeds)} users of the list in the index, got none; "
@@ -139,8 +139,8 @@ class SimilarUsers:
         the space of the newest profile. Raises OtherSpaceError when newer profiles are of another space,
         SimilarError when files cannot be read or written; the index stays as it was.
         """
-        with files.exclusive(self.folder):
-            held = None if rebuild else files.read(self.folder, view=False)
+        with storage.exclusive(self.folder):
+            held = None if rebuild else storage.read(self.folder, view=False)
             rows = read_news(self._history, held.meta.seen if held else {})
             progress(f"read {len(rows.users)} profiles of {rows.files} new files")
             space = held.meta.space if held else rows.newest_space
@@ -154,10 +154,10 @@ class SimilarUsers:
             change = _change(held, rows, space, counts_from)
             if held and not len(change.keys) and not change.gone.any():
                 if rows.seen != held.meta.seen:
-                    files.point_to(self.folder, replace(held.meta, seen=rows.seen))
+                    storage.point_to(self.folder, replace(held.meta, seen=rows.seen))
                 return Refreshed(len(held.keys), 0, 0, 0, rows.files, False, space)
             made, rebuilt = _applied(held, change, Meta(space, "", {}, rows.seen), progress)
-            files.write(self.folder, made)
+            storage.write(self.folder, made)
         replaced, dropped = int(change.known.sum()), int(change.gone.sum())
         added = len(change.keys) - replaced
         return Refreshed(len(made.keys), added, replaced, dropped, rows.files, rebuilt, space)
@@ -167,20 +167,20 @@ class SimilarUsers:
 
         Waits for a refresh that is running. Does nothing where there is no index. Raises SimilarError.
         """
-        with files.exclusive(self.folder):
-            held = files.read(self.folder, view=False)
+        with storage.exclusive(self.folder):
+            held = storage.read(self.folder, view=False)
             if held is None:
                 return 0
-            gone = np.isin(held.keys, files.keys_of(list(users)))
+            gone = np.isin(held.keys, storage.keys_of(list(users)))
             if gone.any():
                 change = replace(_nothing(held), gone=gone)
-                files.write(self.folder, _applied(held, change, held.meta, lambda _: None)[0])
+                storage.write(self.folder, _applied(held, change, held.meta, lambda _: None)[0])
             return int(gone.sum())
 
     def _current(self) -> Generation:
-        mark = files.mark(self.folder)
+        mark = storage.mark(self.folder)
         if self._held is None or mark != self._mark:
-            self._held, self._mark = files.read(self.folder, view=True), mark
+            self._held, self._mark = storage.read(self.folder, view=True), mark
         if self._held is None:
             raise SimilarError(
                 f"{self.folder}: expected an index of similar users, got none; "
@@ -193,7 +193,7 @@ class SimilarUsers:
 class _Change:
     """Users to put in (``keys``, sorted, with what belongs to them), and users of the index to take out."""
 
-    keys: files.Keys
+    keys: storage.Keys
     users: pa.Array
     created_us: npt.NDArray[np.int64]
     incarnation: npt.NDArray[np.int64]
@@ -214,7 +214,7 @@ def _nothing(held: Generation) -> _Change:
 
 def _change(held: Generation | None, rows: News, space: str, counts_from: Mapping[str, int]) -> _Change:
     names: list[str] = rows.users.to_pylist()
-    keys = files.keys_of(names)
+    keys = storage.keys_of(names)
     usable = (rows.space == space) & (rows.incarnation >= _first(names, counts_from))
     newer, known = np.ones(len(keys), bool), np.zeros(len(keys), bool)
     gone = np.zeros(0, bool)
@@ -224,7 +224,7 @@ def _change(held: Generation | None, rows: News, space: str, counts_from: Mappin
         _check_names(rows.users.filter(pa.array(known)), held.users.take(pa.array(place[known])))
         gone = held.incarnation < _first_held(held, counts_from)
         if rows.live is not None:
-            gone |= ~np.isin(held.keys, files.keys_of(rows.live))
+            gone |= ~np.isin(held.keys, storage.keys_of(rows.live))
     chosen = np.flatnonzero(usable & newer & rows.vectors.any(axis=1))
     chosen = chosen[np.argsort(keys[chosen], kind="stable")]
     if (np.diff(keys[chosen]) == 0).any():
@@ -251,7 +251,7 @@ def _first(names: Sequence[str], counts_from: Mapping[str, int]) -> npt.NDArray[
 
 def _first_held(held: Generation, counts_from: Mapping[str, int]) -> npt.NDArray[np.int64]:
     first = np.zeros(len(held.keys), np.int64)
-    place, there = held.places(files.keys_of(list(counts_from)))
+    place, there = held.places(storage.keys_of(list(counts_from)))
     first[place[there]] = np.fromiter(counts_from.values(), np.int64, len(counts_from))[there]
     return first
 
@@ -283,7 +283,7 @@ def _applied(
     if rebuilt:
         stay = held.keys[staying]
         vectors = np.asarray(index.get(stay), np.float32).reshape(-1, EMBEDDING_DIM) if len(stay) else None
-        index, slots, churn = files.new_index(), 0, 0
+        index, slots, churn = storage.new_index(), 0, 0
         if vectors is not None:
             insert(index, stay, vectors, progress)
     else:
@@ -300,7 +300,7 @@ def _applied(
 
 
 def insert(
-    index: Index, keys: files.Keys, vectors: Vectors, progress: Callable[[str], object] = lambda _: None
+    index: Index, keys: storage.Keys, vectors: Vectors, progress: Callable[[str], object] = lambda _: None
 ) -> None:
     """Put vectors of unit length in; more than a few say how far they are."""
     for start in range(0, len(keys), _ROWS):
@@ -319,7 +319,9 @@ def _fill(index: Index, slots: int) -> None:
 
 def _empty(meta: Meta) -> Generation:
     none = np.zeros(0, np.int64)
-    return Generation(meta, files.new_index(), none.astype(np.uint64), pa.array([], pa.string()), none, none)
+    return Generation(
+        meta, storage.new_index(), none.astype(np.uint64), pa.array([], pa.string()), none, none
+    )
 
 
 def _other_space(expected: str, got: str) -> OtherSpaceError:

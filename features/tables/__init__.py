@@ -5,7 +5,7 @@
 ``writer``          arrow batches → whole files
 ``files``           which files there are, and which are damaged or foreign
 ``merge``           files of one day → few files, sorted by user, each row once
-``compact``         the same for all days, beside running writers and readers
+``compact``         the same for all days, while writers and readers run
 ``erase``           takes rows of erased users out of both tables
 ``events_by_user``  ``events`` → arrays, all events of a user together
 ``evidence``        keys of evidence → the events behind a tag

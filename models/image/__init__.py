@@ -4,5 +4,5 @@
 ``decode``      untrusted bytes → pixels, within limits
 ``network``     what every image network shares: projection and heads
 ``resnet``      the residual network that ships
-``pretrained``  a frozen vision model of a local folder
+``pretrained``  a frozen vision model from a local folder
 """

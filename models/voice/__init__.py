@@ -8,5 +8,5 @@
 ``gru``          the recurrent network that ships
 ``cnn``          convolutions alone
 ``transformer``  convolutions and a Transformer encoder
-``pretrained``   a frozen audio model of a local folder
+``pretrained``   a frozen audio model from a local folder
 """

@@ -61,7 +61,7 @@ def init(folder: Path) -> None:
 
     for path in write_project(folder):
         click.echo(f"wrote {path}")
-    click.echo(f"next: cd {folder} && portrait plan && portrait apply && portrait run")
+    click.echo(f"next: cd {folder} && portrait apply && portrait plan && portrait run")
 
 
 @cli.command()

@@ -9,6 +9,6 @@
 ``key_groups``        reader groups → elements that Flink spreads evenly
 ``reader_upkeep``     a consumer kept between bundles: commits, heartbeats, alarms
 ``safe_offsets``      which offsets of an endless reader may be committed
-``liveness``          when each partition was last read, and the alarm for one that is not
-``patch_headers``     kafka-python rejects a record with a bad header name instead of stopping before it
+``liveness``          when each partition was last read, and the alarm for one that is not being read
+``patch_headers``     lets kafka-python pass records with bad header names; parsing rejects them
 """

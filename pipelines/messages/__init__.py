@@ -7,5 +7,5 @@
 ``content``          what an event may carry: reviews, media types, claim checks
 ``strict_json``      JSON as RFC 8259 defines it, within limits
 ``dead_letter``      reject → dead letter, and dead letter → the record it was
-``mentioned_users``  rejected record → the user ids in it, so that erased users leave nothing
+``mentioned_users``  rejected record → the user ids in it, so that erased users leave no trace
 """

@@ -27,7 +27,7 @@ UNREADABLE: Final = "portrait-unreadable"
 class Reason(StrEnum):
     """Why a record was rejected; the value is what the dead-letter header says. One test each."""
 
-    # envelope (pipelines/messages/parse.py)
+    # records and their envelopes (pipelines/messages/)
     TOO_LARGE = "too_large"
     EMPTY_VALUE = "empty_value"
     NOT_CLOUDEVENT = "not_cloudevent"

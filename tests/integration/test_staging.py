@@ -26,9 +26,9 @@ homes = {module.__file__.startswith(sys.argv[1]) for module in (features, models
 assert homes == {True}, "the repository's own packages were found instead"
 from features.taxonomy import load_taxonomy
 from models.fusion import load_fusion
-from pipelines.endless import step_names
-from pipelines.kafka.groups import ReadEvents
-from pipelines.init import TEMPLATE
+from pipelines.runners.streaming import step_names
+from pipelines.kafka.streaming_source import ReadEvents
+from pipelines.operations.init import TEMPLATE
 print(len(load_taxonomy(None).categories), load_fusion(None, "learned").fingerprint[:4], TEMPLATE.is_file())
 """
 

@@ -7,9 +7,9 @@
 ``summary``         figures with intervals beside baselines
 ``explanations``    what predictions rest on, and whether hiding it matters
 ``attribution``     occlusion and integrated gradients
-``text``            baselines and explanations of texts
-``image``           the same of photos
-``voice``           the same of clips
+``text``            baselines and explanations for texts
+``image``           the same for photos
+``voice``           the same for clips
 ``shared_space``    cross-modal precision
-``separate_space``  its control: encoders without shared targets
+``separate_space``  control of ``shared_space``: encoders without shared targets
 """

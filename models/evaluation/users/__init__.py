@@ -5,5 +5,5 @@
 ``ablations``         content removed, spoiled, repeated or flooded; other half-lives
 ``interests``         a prior for new users, several interests per user
 ``amazon``            real reviewers in their real order
-``identity_leakage``  whether a person can be found again in preference vectors
+``identity_leakage``  whether a person can be re-identified from preference vectors
 """

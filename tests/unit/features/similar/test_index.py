@@ -18,7 +18,7 @@ import pytest
 from features.audience.find import NEVER
 from features.fold.decayed_sums import unit
 from features.schema import EMBEDDING_DIM
-from features.similar import storage as files
+from features.similar import storage
 from features.similar.index import OtherSpaceError, Refreshed, SimilarUsers
 from features.similar.storage import SimilarError, exclusive
 from features.tables.compact import compact
@@ -278,7 +278,7 @@ def test_files_that_are_no_profiles_are_named_and_the_index_stays(people: Simila
 def test_two_users_of_one_hash_are_refused_rather_than_mixed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "keys_of", lambda users: np.full(len(users), 5, np.uint64))
+    monkeypatch.setattr(storage, "keys_of", lambda users: np.full(len(users), 5, np.uint64))
     write_profiles(tmp_path, rows_of(vectors(2)))
     with pytest.raises(SimilarError, match="two alike"):
         SimilarUsers(tmp_path).refresh()
