@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from types import FrameType
@@ -35,7 +36,7 @@ from pipelines.messages.record import Record
 from pipelines.runners.local_workers import when_orphaned
 from pipelines.runners.prepare import make_output_topics, open_reader, ready_store
 from pipelines.settings import Settings
-from pipelines.steps.write import history_writer
+from pipelines.steps.write import close_sender, history_writer
 
 _LOG = logging.getLogger(__name__)
 
@@ -135,6 +136,8 @@ class LocalRun:
             return self.progress
         finally:
             self._reader.close()
+            with suppress(KafkaFailureError):  # what was not acknowledged has failed its round already
+                close_sender(self._settings)
 
     def _run_round(self, records: Sequence[Record]) -> None:
         started_s = time.perf_counter()

@@ -55,6 +55,14 @@ def sender(settings: Settings) -> Sender:
         return _senders[key]
 
 
+def close_sender(settings: Settings) -> None:
+    """Close the process's producer to the brokers of these settings, if there is one; its thread ends."""
+    with _lock:
+        closing = _senders.pop(repr(settings.kafka), None)
+    if closing is not None:
+        closing.close()
+
+
 class _WriteTable(beam.PTransform[Any, Any]):
     """``pa.RecordBatch`` of one table → parquet.
 
