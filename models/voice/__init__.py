@@ -2,7 +2,13 @@
 
 ``encoder``      :class:`VoiceEncoder`, and the table of architectures
 ``decode``       untrusted bytes → a short waveform, within limits
-``container``    checks that an audio file is whole
+``container``    an audio file → whole, of its true length, without tags
+``wav``          its part for WAV
+``flac``         for FLAC
+``ogg``          for Ogg
+``mpeg``         for MP3
+``tags``         what may stand behind a sound
+``hush``         keeps C libraries from printing
 ``mel``          waveforms → log-mel frames
 ``network``      what every voice network shares: convolutions, projection, heads
 ``gru``          the recurrent network that ships

@@ -11,8 +11,9 @@ import soundfile
 import soxr
 
 from models.encoder import ContentError
-from models.file_format import sniff_format
-from models.voice.container import check_container
+from models.file_format import sniff_format, tags_before_bytes
+from models.voice.container import Sound, whole_sound
+from models.voice.hush import hushed
 
 RATE_HZ: Final = 16_000
 FORMATS: Final = ("WAV", "FLAC", "Ogg Vorbis", "Ogg Opus", "MP3")
@@ -27,7 +28,9 @@ SILENCE_DB: Final = -70.0
 DECODER_VERSION: Final = 1
 """Part of the encoder's fingerprint: grows with every change of what the waveform becomes."""
 
-_UNKNOWN_FRAMES: Final = 2**63 - 1  # libsndfile, where a FLAC stream declares no total
+_CANCELLED: Final = 0.4
+"""Channels cancel each other where their mean has less of the power than this share of what it would
+have if they had nothing in common. Two of equal power do below a correlation of -0.6."""
 _MP3_SLACK_FRAMES: Final = 2 * 1152  # encoder delay and padding: two MPEG frames
 
 Wave = npt.NDArray[np.float32]
@@ -37,6 +40,7 @@ def decode_voice(content: bytes) -> Wave:
     """WAV, FLAC, Ogg (Vorbis, Opus) or MP3 bytes → float32 mono ``[n]`` at 16 kHz, peak 1, 0.1 to 3 s.
 
     At most the first 60 s are read; of what is left after denoising and trimming, the loudest 3 s.
+    Several channels are mixed to their mean, or, where they cancel each other, the loudest is taken.
 
     Raises ContentError: ``unsupported_format`` (by name, or a rate or channel count out of range),
     ``corrupt_media`` (cut, altered, shorter than declared, not finite), ``media_too_small`` (under
@@ -46,17 +50,21 @@ def decode_voice(content: bytes) -> Wave:
     if found not in FORMATS:
         raise ContentError(
             "unsupported_format",
-            f"voice: expected WAV, FLAC, Ogg (Vorbis, Opus) or MP3, got {found}; convert it before sending",
+            f"voice: expected WAV, FLAC, Ogg (Vorbis, Opus) or MP3, got {found};"
+            " convert it before sending, for example to WAV with 16-bit PCM",
         )
-    check_container(content, found)
+    if before := tags_before_bytes(content):
+        content = content[before:]
     try:
-        wave, rate_hz = _read_mono(content, found)
+        with hushed(), np.errstate(all="ignore"):
+            wave, rate_hz = _read_mono(whole_sound(content, found, MAX_READ_S), found)
     except ContentError:
         raise
     except Exception as error:  # LibsndfileError, RuntimeError, ValueError, …
         raise ContentError(
             "corrupt_media",
-            f"voice: expected a whole {found}, got one that does not decode ({type(error).__name__})",
+            f"voice: expected a whole {found}, got one that does not decode ({type(error).__name__});"
+            " send the whole file",
         ) from None
     _check_sound(wave, rate_hz)
     if rate_hz != RATE_HZ:
@@ -71,31 +79,77 @@ def condition(wave: Wave) -> Wave:
     return np.ascontiguousarray(wave / max(float(np.abs(wave).max()), 1e-9), dtype=np.float32)
 
 
-def _read_mono(content: bytes, found: str) -> tuple[Wave, int]:
-    """Second by second, so that memory follows what is there and not what a header promises."""
-    with soundfile.SoundFile(io.BytesIO(content)) as file:
+class _Source(io.BytesIO):
+    """Refuses a place before the start in silence: an error in a callback would be printed."""
+
+    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
+        try:
+            return super().seek(place, whence)
+        except (ValueError, OverflowError):
+            return -1
+
+
+class _Powers:
+    """Power of each channel and of their mean, without their offsets, as blocks of samples come in."""
+
+    def __init__(self, channels: int) -> None:
+        self._frames = 0
+        self._sums = np.zeros((2, channels + 1))
+
+    def add(self, block: Wave, mean: Wave) -> None:
+        columns = np.column_stack([block, mean]).astype(np.float64)
+        self._frames += len(columns)
+        self._sums += columns.sum(0), np.square(columns).sum(0)
+
+    def loudest_of_cancelling(self) -> int | None:
+        """The channel of most power, where the mean of all has lost theirs."""
+        first, second = self._sums / max(self._frames, 1)
+        *powers, mean = second - np.square(first)
+        share = _CANCELLED * sum(powers) / len(powers) ** 2
+        return int(np.argmax(powers)) if mean < share else None
+
+
+def _read_mono(sound: Sound, found: str) -> tuple[Wave, int]:
+    """All channels as one, and the rate in Hz."""
+    wave, rate_hz, loudest = _read(sound, found, None)
+    return (wave if loudest is None else _read(sound, found, loudest)[0]), rate_hz
+
+
+def _read(sound: Sound, found: str, channel: int | None) -> tuple[Wave, int, int | None]:
+    """One channel, or for None their mean; the rate in Hz; the channel to take where that mean is void.
+
+    Second by second, so that memory follows what is there and not what a header promises.
+    """
+    with soundfile.SoundFile(_Source(sound.content)) as file:
         rate_hz, channels = file.samplerate, file.channels
         if not (MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ and 1 <= channels <= MAX_CHANNELS):
             raise ContentError(
                 "unsupported_format",
                 f"voice: expected {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz and at most {MAX_CHANNELS} channels,"
-                f" got {rate_hz} Hz and {channels}",
+                f" got {rate_hz} Hz and {channels}; convert it before sending",
             )
-        blocks = []
-        for _ in range(MAX_READ_S):
-            block = file.read(rate_hz, dtype="float32", always_2d=True)
-            blocks.append(block.mean(axis=1))
-            if len(block) < rate_hz:
+        blocks: list[Wave] = []
+        powers = _Powers(channels)
+        piece = MAX_READ_S * rate_hz if sound.at_once else rate_hz
+        for _ in range(1 if sound.at_once else MAX_READ_S):
+            block = np.asarray(file.read(piece, dtype="float32", always_2d=True), np.float32)
+            blocks.append(block.mean(axis=1) if channel is None else block[:, channel].copy())
+            if channels > 1:
+                powers.add(block, blocks[-1])
+            if len(block) < piece:
                 break
-        wave = np.concatenate(blocks)
+        wave = np.concatenate(blocks)[: sound.kept]
         wanted = min(file.frames, MAX_READ_S * rate_hz)
+        if sound.kept is not None:
+            wanted = min(wanted, sound.kept)
     slack = _MP3_SLACK_FRAMES if found == "MP3" else 0
-    if file.frames != _UNKNOWN_FRAMES and len(wave) < wanted - slack:
+    if len(wave) < wanted - slack:
         raise ContentError(
             "corrupt_media",
-            f"voice: expected {wanted} frames, as the {found} header declares, got {len(wave)}",
+            f"voice: expected {wanted} frames, as the {found} header declares, got {len(wave)};"
+            " send the whole file",
         )
-    return wave, rate_hz
+    return wave, rate_hz, powers.loudest_of_cancelling() if channels > 1 else None
 
 
 def _check_sound(wave: Wave, rate_hz: int) -> None:
