@@ -57,7 +57,7 @@ def evaluate(
 @with_settings
 @click.argument("source", metavar="IN.parquet", type=click.Path(path_type=Path))
 @click.option("--modality", type=click.Choice(["text", "image", "voice"]), required=True)
-@click.option("--column", required=True, help="column that holds the text or the bytes")
+@click.option("--column", required=True, help="column of texts, of bytes, or of {bytes, path}")
 @click.option("--id", "id_column", required=True, help="column to copy as the id")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="parquet file to write")
 def encode(
@@ -69,7 +69,11 @@ def encode(
     id_column: str,
     out: Path,
 ) -> None:
-    """Encode one column of a parquet file: embeddings, labels and scores; every input row once, in order."""
+    """Encode one column of a parquet file: embeddings, labels and scores; every input row once, in order.
+
+    A column of another type is refused before anything is written; a row without content gets the error
+    empty_value.
+    """
     from pipelines.operations.encode_file import encode_file
 
     rows, failed = encode_file(source, out, modality, column, id_column, load(config, overrides))

@@ -6,6 +6,7 @@
 ``doctor``              what is installed, what is missing, how to get it
 ``produce``             an event file → Kafka
 ``encode_file``         one column of a parquet file → embeddings and labels
+``parquet_columns``     columns of parquet files as other tools write them
 ``replay``              dead letters → their source topics
 ``erase``               users → erased in every store, and the status of it
 ``erase_dead_letters``  the part of an erase that rewrites dead-letter topics

@@ -16,6 +16,18 @@ from features.errors import UsageError
 from features.schema import Modality
 from models.encoder import Encoded, Encoder, TextContent
 from pipelines.messages.record import Reason
+from pipelines.operations.parquet_columns import (
+    CAST_TO_TEXT,
+    batches,
+    is_bytes,
+    is_media,
+    is_text,
+    misfit,
+    open_parquet,
+    refuse_paths_alone,
+    type_of,
+    values_of,
+)
 from pipelines.process import worker
 from pipelines.settings import Settings
 from pipelines.steps.encode import Failure, decode, encode_halving
@@ -29,29 +41,34 @@ def encode_file(
     """Write the id, ``embedding`` list<float32>[64], ``event_space``, ``lang``, ``<head>``, ``<head>_score``
     and ``error`` for every row of ``source``, in its order. Returns (rows, rows with an error).
 
-    A row that cannot be encoded keeps its place with nulls and a reason code. Raises UsageError.
+    A row that cannot be encoded keeps its place with nulls and a reason code; one without content is
+    ``empty_value``. Raises UsageError before a model is loaded where a column does not fit.
     """
+    file = open_parquet(source)
+    kind = type_of(source, file, column)
+    type_of(source, file, id_column)
+    _refuse_misfit(source, column, kind, modality)
+    refuse_paths_alone(source, file, column)
     held = worker(settings)
     encoder = held.encoders[Modality[modality.upper()]]
-    try:
-        file = pq.ParquetFile(source)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UsageError(f"{source}: expected a parquet file, got {type(error).__name__}") from error
-    for name in (column, id_column):
-        if name not in file.schema_arrow.names:
-            raise UsageError(f"{source}: expected a column {name!r}, got {file.schema_arrow.names}")
     rows = failed = 0
-    out.parent.mkdir(parents=True, exist_ok=True)
     heads = sorted(encoder.encode([]).heads)
     schema = _schema(file.schema_arrow.field(id_column), heads)
+    if schema.names.count(id_column) > 1:
+        raise UsageError(
+            f"{source}: expected an id column of another name, got {id_column!r}, which the file to write "
+            "has itself; rename it"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
     with (
         Progress(transient=True, console=Console(stderr=True)) as progress,
         whole_file(out) as written,
         pq.ParquetWriter(written, schema, compression="zstd") as writer,
     ):
         task = progress.add_task(f"encoding {modality}", total=file.metadata.num_rows)
-        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=list({column, id_column})):
-            encoded = list(_encode_rows(batch.column(column).to_pylist(), encoder))
+        for batch in batches(source, file, _ROWS_AT_ONCE, list({column, id_column})):
+            contents = [_content(value, modality) for value in values_of(batch.column(column))]
+            encoded = list(_encode_rows(contents, encoder))
             rows += len(encoded)
             failed += sum(row.get("error") is not None for row in encoded)
             ids = batch.column(id_column)
@@ -75,12 +92,34 @@ def _schema(id_field: pa.Field, heads: Sequence[str]) -> pa.Schema:
     return pa.schema([*fields, pa.field("error", pa.string())])
 
 
+def _refuse_misfit(source: Path, column: str, kind: Any, modality: str) -> None:
+    """Raises UsageError for a column whose type is not that of the modality's contents."""
+    if modality == "text":
+        if not is_text(kind):
+            raise UsageError(misfit(source, column, kind, "text", f"name another column, or {CAST_TO_TEXT}"))
+    elif not (is_bytes(kind) or is_media(kind)):
+        what_to_do = "name another column, or write the bytes of the files into it, not their paths or base64"
+        raise UsageError(misfit(source, column, kind, "bytes or {bytes, path}", what_to_do))
+
+
+def _content(value: bytes | None, modality: str) -> TextContent | bytes | Failure:
+    """A cell as the encoder takes it."""
+    if value is None:
+        return Failure(Reason.EMPTY_VALUE, "", "expected content, got a null")
+    if modality != "text":
+        return value
+    try:
+        return TextContent(value.decode())
+    except UnicodeDecodeError as error:
+        return Failure(Reason.BAD_ENCODING, type(error).__name__, "expected UTF-8, got other bytes")
+
+
 def _encode_rows(contents: Sequence[Any], encoder: Encoder) -> Iterator[dict[str, Any]]:
     """One dict per content, in order; a content that cannot be encoded has its reason code as ``error``."""
     rows: list[dict[str, Any]] = [{} for _ in contents]
     places, samples = [], []
     for i, content in enumerate(contents):
-        decoded = decode(TextContent(content) if isinstance(content, str) else content, encoder)
+        decoded = content if isinstance(content, Failure) else decode(content, encoder)
         if isinstance(decoded, Failure):
             rows[i]["error"] = decoded.reason.value
         else:
