@@ -4,6 +4,7 @@ README.md beside this file explains training, figures and how to add an encoder;
 files of ``weights/``.
 
 ``encoder``              the contract of every encoder: decode, encode, content errors
+``probes``               contents that every working encoder takes, to tell a broken one
 ``registry``             settings → loaded encoders, one per modality
 ``checkpoint``           one safetensors file per model, with its config and figures
 ``space``                the prototypes of the shared space

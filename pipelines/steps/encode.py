@@ -17,6 +17,7 @@ import numpy as np
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.pvalue import PCollection
 
+from features.errors import PortraitError
 from features.schema import (
     ASPECTS,
     EVENT_DTYPE,
@@ -28,6 +29,7 @@ from features.schema import (
 )
 from features.taxonomy import Taxonomy
 from models.encoder import OTHER, ContentError, Encoded, Encoder
+from models.probes import encoder_fault
 from pipelines import metrics
 from pipelines.messages.parse import Event, content_key, event_key, topic_key
 from pipelines.messages.record import Reason, Rejected
@@ -37,6 +39,7 @@ from pipelines.settings import Settings
 _LOG = logging.getLogger(__name__)
 _ASPECT_BIT: Final = {name: i for i, name in enumerate(ASPECTS)}
 _LANG_INDEX: Final = {name: i for i, name in enumerate(LANGUAGES)}
+_OTHER_LANGUAGE: Final = LANGUAGES.index("other")
 _UNITS_PER_ITEM: Final = 1024
 """Batch size is counted in 1024ths of an item, so that one number bounds items and bytes together."""
 
@@ -107,6 +110,11 @@ def event_bytes(event: Event) -> int:
     return len(content) if isinstance(content, bytes) else len(event.record.value or b"")
 
 
+class EncoderFailedError(PortraitError):
+    """The encoder itself is broken: it fails on its probe too. The records are not to blame; the call may be
+    repeated."""
+
+
 class Decoded(NamedTuple):
     """A sample ready for its encoder."""
 
@@ -126,17 +134,40 @@ def decode(content: Any, encoder: Encoder) -> Decoded | Failure:
     try:
         return Decoded(encoder.decode(content))
     except ContentError as error:
-        return Failure(Reason(error.code), type(error).__name__, str(error))
+        return Failure(_reason(error.code), type(error).__name__, str(error))
     except Exception as error:
+        _refuse_broken(encoder)
         name = type(error).__name__
         _LOG.warning("decoding a %s failed with %s; it is rejected", encoder.modality, name)
         return Failure(Reason.INTERNAL_ERROR, name, "expected a content error, got another exception")
 
 
+def _reason(code: str) -> Reason:
+    """The reject code that an encoder names; one that is unknown here costs its content, not the batch."""
+    try:
+        return Reason(code)
+    except ValueError:
+        _LOG.warning("an encoder named the reject code %r, which is none; internal_error is used", code)
+        return Reason.INTERNAL_ERROR
+
+
+def _refuse_broken(encoder: Encoder) -> None:
+    """Raises EncoderFailedError where the encoder fails on its probe: then no content is to blame."""
+    if (fault := encoder_fault(encoder)) is not None:
+        raise EncoderFailedError(
+            f"models.{encoder.modality}: expected the encoder on {encoder.device} to encode its probe, got "
+            f"{type(fault).__name__}; check the memory, the device and the weights, then start again: no "
+            "record is lost"
+        ) from fault
+
+
 def encode_halving(
     samples: Sequence[Any], encoder: Encoder, start: int = 0
 ) -> Iterator[tuple[int, Encoded | Exception]]:
-    """Encode samples, halving a batch that fails: (place of the first, result); an exception stands alone."""
+    """Encode samples, halving a batch that fails: (place of the first, result); an exception stands alone.
+
+    Raises EncoderFailedError where the encoder fails on its probe too.
+    """
     if not samples:
         return
     try:
@@ -146,6 +177,7 @@ def encode_halving(
         yield start, encoded
     except Exception as error:
         if len(samples) == 1:
+            _refuse_broken(encoder)
             _LOG.warning(
                 "encoding a %s failed with %s; it is rejected", encoder.modality, type(error).__name__
             )
@@ -205,7 +237,7 @@ def pack_events(events: Sequence[Event], encoded: Encoded, taxonomy: Taxonomy) -
     set_sources(numbers, events)
     numbers["embedding"] = encoded.embedding
     numbers["sentiment"] = np.nan if encoded.sentiment is None else encoded.sentiment
-    numbers["lang"] = [_LANG_INDEX[lang] for lang in encoded.lang or ["none"] * n]
+    numbers["lang"] = [_LANG_INDEX.get(lang, _OTHER_LANGUAGE) for lang in encoded.lang or ["none"] * n]
     for i, aspects in enumerate(encoded.aspects):
         for name, sign in aspects.items():
             numbers["aspect_mask"][i] |= 1 << _ASPECT_BIT[name]

@@ -17,7 +17,7 @@ SHARED = {"features.schema", "features.taxonomy", "features.errors"}
 ROOMS = {
     "features": "errors schema taxonomy atomic_file fold profile online repo tables audience similar report",
     "models": (
-        "checkpoint device encoder file_format positional_encoding space heads pretrained fusion "
+        "checkpoint device encoder probes file_format positional_encoding space heads pretrained fusion "
         "text image voice registry training evaluation"
     ),
     "models.training": "muon averaging resume splits dataset calibration text voice image fusion train",
@@ -26,7 +26,9 @@ ROOMS = {
         "settings settings_edit process messages metrics job_counters kafka steps graph runners operations "
         "console service demo cli"
     ),
-    "pipelines.runners": "prepare local_workers local stored_positions streaming dataflow flink",
+    "pipelines.runners": (
+        "prepare progress local_workers reject_alarm local stored_positions streaming dataflow flink"
+    ),
 }
 """Package → its rooms and modules from the bottom up: each imports only what comes before it."""
 MOST_MODULES = 20

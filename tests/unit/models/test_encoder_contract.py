@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 from features.schema import EMBEDDING_DIM, LANGUAGES
 from models import checkpoint
 from models.encoder import ContentError, Encoded, Encoder, TextContent
+from models.probes import encoder_fault
 from models.registry import LOADERS, architectures, load_encoder, load_encoders
 from tests.unit.models.tiny_encoders import FOLDER_MAKERS, HAS_TRANSFORMERS, MAKERS, save_tiny
 
@@ -163,6 +164,15 @@ def test_order_and_longer_neighbours_change_nothing(case: str) -> None:
     for i in range(n):
         same(forward, i, backward, n - 1 - i)
         same(forward, i, backward, 2 * n - 1 - i)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_working_encoder_takes_its_probe_and_a_broken_one_does_not(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert encoder_fault(encoder(case)) is None
+    monkeypatch.setattr(encoder(case), "encode", lambda samples: 1 / 0)
+    assert isinstance(encoder_fault(encoder(case)), ZeroDivisionError)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.schema import EMBEDDING_DIM, EVENT_DTYPE, NO_TAG, EncodedEvent, Modality
+from features.schema import EMBEDDING_DIM, EVENT_DTYPE, LANGUAGES, NO_TAG, EncodedEvent, Modality
 from features.taxonomy import Category, Taxonomy, load_taxonomy
 from models.encoder import OTHER, ContentError, Encoded, HeadScores
 from pipelines.messages.parse import Event
 from pipelines.messages.record import Reason, Record, Rejected
 from pipelines.settings import Models, Settings
-from pipelines.steps.encode import EventHandler, encode_events, pack_events, tags_of
+from pipelines.steps.encode import EncoderFailedError, EventHandler, encode_events, pack_events, tags_of
 
 GOOD, UNDECODABLE, SURPRISING, POISONED = b"good", b"undecodable", b"surprising", b"poisoned"
 
@@ -30,6 +30,7 @@ class FragileEncoder:
 
     def __init__(self) -> None:
         self.batches: list[int] = []
+        self.broken = False
 
     def decode(self, content: bytes) -> bytes:
         if content == UNDECODABLE:
@@ -42,6 +43,8 @@ class FragileEncoder:
         return 1000
 
     def encode(self, samples: Sequence[bytes]) -> Encoded:
+        if self.broken:
+            raise RuntimeError("the device is lost")
         if POISONED in samples:
             raise RuntimeError("poisoned")
         self.batches.append(len(samples))
@@ -75,6 +78,43 @@ def test_every_event_comes_back_once_and_only_bad_ones_are_rejected(contents: li
     assert rejected == {i: reasons[c] for i, c in enumerate(contents) if c != GOOD}
     assert encoded == {i for i, c in enumerate(contents) if c == GOOD}
     assert len(results) == len(contents)
+
+
+def test_an_encoder_that_fails_on_every_content_ends_the_batch_and_rejects_nothing() -> None:
+    encoder = FragileEncoder()
+    encoder.broken = True
+    events = [_event(i, GOOD) for i in range(5)]
+    with pytest.raises(EncoderFailedError, match=r"models\.image: expected the encoder on cpu"):
+        list(encode_events(events, encoder, load_taxonomy(), "EncodeImage", 10**9))
+
+
+def test_a_decoder_that_fails_on_every_content_ends_the_batch_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = FragileEncoder()
+    monkeypatch.setattr(encoder, "decode", lambda _: 1 / 0)
+    with pytest.raises(EncoderFailedError, match="got ZeroDivisionError"):
+        list(encode_events([_event(0, GOOD)], encoder, load_taxonomy(), "EncodeImage", 10**9))
+
+
+def test_a_reject_code_that_nobody_knows_costs_its_content_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = FragileEncoder()
+
+    def decode(content: bytes) -> bytes:
+        if content == UNDECODABLE:
+            raise ContentError("too_blue", "expected another picture")
+        return content
+
+    monkeypatch.setattr(encoder, "decode", decode)
+    events = [_event(0, GOOD), _event(1, UNDECODABLE), _event(2, GOOD)]
+    results = list(encode_events(events, encoder, load_taxonomy(), "EncodeImage", 10**9))
+    assert [r.reason for r in results if isinstance(r, Rejected)] == [Reason.INTERNAL_ERROR]
+    assert len(results) == 3
+
+
+def test_a_language_that_the_schema_lacks_counts_as_another() -> None:
+    encoded = FragileEncoder().encode([GOOD])
+    encoded.lang = ["ja"]
+    (event,) = pack_events([_event(0, GOOD)], encoded, load_taxonomy())
+    assert LANGUAGES[np.frombuffer(event.numbers, EVENT_DTYPE)[0]["lang"]] == "other"
 
 
 def test_no_exception_text_of_a_library_reaches_a_reject() -> None:
