@@ -6,6 +6,7 @@ from the tables below. Times are integer microseconds since 1970-01-01T00:00:00Z
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from enum import IntEnum
@@ -227,8 +228,8 @@ class ProfileField:
 
 ENTITY: Final = "user"
 JOIN_KEY: Final = "user_id"
-USER_ID: Final = re.compile(r"[A-Za-z0-9_.@-]{1,128}")
-"""What a user id must match in full."""
+MAX_USER_ID_BYTES: Final = 256
+_NOT_IN_USER_ID: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 PROFILE_FIELDS: Final = (
     ProfileField("embedding", "user_profile", "vector", "fused vector, unit length, of profile_space"),
@@ -268,3 +269,29 @@ PROFILE_FIELDS: Final = (
 """All columns of a profile row beside ``user_id``, ``event_timestamp`` and ``created``."""
 
 VIEWS: Final = ("user_profile", "user_modalities")
+
+
+def is_user_id(text: str) -> bool:
+    """Whether a text is a user id: 1 to 256 bytes of UTF-8, without control characters, line separators and
+    lone surrogates. Ids are compared byte for byte: blanks count, and nothing is normalised.
+
+    >>> is_user_id("auth0|5f7c"), is_user_id("张三"), is_user_id("a\\nb"), is_user_id("")
+    (True, True, False, False)
+    """
+    return (
+        0 < len(text) <= MAX_USER_ID_BYTES
+        and not _NOT_IN_USER_ID.search(text)
+        and (text.isascii() or len(text.encode()) <= MAX_USER_ID_BYTES)
+    )
+
+
+def visible(text: str) -> str:
+    """A text for people, such as a user id: what would not show, or would turn the text around, as JSON
+    escapes it. JSON on one line stays the same JSON.
+
+    >>> visible("张三 \u202egnp.exe")
+    '张三 \\\\u202egnp.exe'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)

@@ -8,6 +8,7 @@ import apache_beam as beam
 
 from features.schema import Modality
 from pipelines.messages.parse import ParseEvents
+from pipelines.metrics import count_ignored_fields
 from pipelines.settings import Endless, Settings
 from pipelines.steps.encode import Encode
 from pipelines.steps.fetch_media import FetchMedia
@@ -26,7 +27,7 @@ def build(
     Read, parse, fetch, decode and infer are one fused stage; only :class:`EncodedEvent` (about 300
     bytes) crosses the one shuffle, by shard of the user. An endless source needs ``panes``.
     """
-    parsed = pipeline | "ReadEvents" >> source | ParseEvents(settings)
+    parsed = pipeline | "ReadEvents" >> source | ParseEvents(settings, count_ignored_fields)
     fetched = parsed.events | FetchMedia(settings)
 
     encoded = [

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter as TallyOf
+from collections.abc import Iterable
 from typing import Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from features.errors import UsageError
 from features.fold.outcome import Outcome
+from pipelines.messages.content import IGNORED_FIELDS
 from pipelines.messages.record import Reason
 
 RECORDS: Final = Counter("portrait_records", "records read", ["topic"])
@@ -15,6 +18,15 @@ EVENTS: Final = Counter("portrait_events", "events by what the fold did with the
 REJECTS: Final = Counter("portrait_rejects", "records rejected", ["reason"])
 REJECTS_OF_ERASED: Final = Counter(
     "portrait_rejects_of_erased", "rejected records of erased users, which are kept nowhere"
+)
+REJECT_SHARE: Final = Gauge(
+    "portrait_reject_share", "rejects by records, of the latest records of this process; 0 where they are few"
+)
+DEAD_LETTERS_TOO_LARGE: Final = Counter(
+    "portrait_dead_letters_too_large", "dead letters larger than their topic takes: spooled or cut", ["kind"]
+)
+FIELDS_IGNORED: Final = Counter(
+    "portrait_fields_ignored", "fields of reviews that could not be read; the reviews were", ["field"]
 )
 PROFILES: Final = Counter("portrait_profiles_written", "profiles stored by compare-and-set")
 CONFLICTS: Final = Counter("portrait_conflicts", "users whose compare-and-set was repeated")
@@ -55,6 +67,21 @@ for _outcome in Outcome:
     EVENTS.labels(outcome=_outcome.name.lower())
 for _reason in Reason:
     REJECTS.labels(reason=_reason)
+for _field in IGNORED_FIELDS:
+    FIELDS_IGNORED.labels(field=_field)
+
+
+def count_ignored_fields(fields: Iterable[str]) -> None:
+    """Note what a review came with and goes without."""
+    for field in fields:
+        FIELDS_IGNORED.labels(field=field).inc()
+
+
+def counted(counter: Counter) -> TallyOf[str]:
+    """Where a counter stands, by the value of its label; a counter without one has the key ``""``."""
+    samples = (sample for family in counter.collect() for sample in family.samples)
+    totals = (sample for sample in samples if sample.name.endswith("_total") and sample.value)
+    return TallyOf({",".join(sample.labels.values()): int(sample.value) for sample in totals})
 
 
 def serve(port: int, registry: CollectorRegistry = REGISTRY) -> None:

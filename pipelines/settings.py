@@ -6,14 +6,18 @@ This module alone reads the environment. Secrets are named, never written: ``env
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import field
+from datetime import datetime, tzinfo
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from zoneinfo import ZoneInfo
 
 import yaml
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from features.errors import UsageError
@@ -104,6 +108,30 @@ class Kafka:
     discover_every_s: Seconds = 5.0
 
 
+@lru_cache(maxsize=64)
+def zone_of(name: str) -> tzinfo:
+    """The time zone of an IANA name, or of an offset such as +08:00. Raises ValueError."""
+    try:
+        offset = datetime.strptime(name, "%z").tzinfo if name.startswith(("+", "-")) else None
+        return offset or ZoneInfo(name)
+    except (OSError, ValueError, KeyError):  # no such file, a folder of zones, a path that leads out
+        raise ValueError(
+            'expected an IANA name such as Asia/Shanghai, or an offset in quotes such as "+08:00"'
+        ) from None
+
+
+def _check_zone(name: Any) -> Any:
+    if name is not None:
+        zone_of(name if isinstance(name, str) else "")  # YAML reads +10:00 without quotes as the number 600
+    return name
+
+
+def _lower_first(scale: tuple[float, float]) -> tuple[float, float]:
+    if not -math.inf < scale[0] < scale[1] < math.inf:
+        raise ValueError("expected a lowest rating, then a higher one, such as [0, 10]")
+    return scale
+
+
 @dataclass(config=_STRICT)
 class TopicMapping:
     """Reads a topic of plain JSON (no CloudEvents): where in the object each thing is (``a.b.c``)."""
@@ -114,8 +142,12 @@ class TopicMapping:
     id: str | None = None  # none: the source position is the id
     time: str | None = None  # none: the record's timestamp
     time_unit: Literal["iso8601", "s", "ms", "us"] = "iso8601"
+    time_zone: Annotated[str | None, BeforeValidator(_check_zone)] = None
+    """Of times without one: an IANA name (Asia/Shanghai) or an offset ("+08:00"); none: `bad_time`."""
     encoding: Literal["text", "base64", "ref"] = "text"
     rating: str | None = None
+    rating_scale: Annotated[tuple[float, float], AfterValidator(_lower_first)] = (1.0, 5.0)
+    """What ratings run from and to; they become 1 to 5."""
     lang: str | None = None
     source: str | None = None  # literal source; none: kafka:<topic>
 
@@ -189,6 +221,8 @@ class Outputs:
 
     dead_letter_suffix: Annotated[str, Field(min_length=1)] = ".dead"
     changelog: str | None = None
+    dead_letter_spool: Path | None = Path("dead_letters")
+    """Folder of dead letters that are larger than their topic takes; None: such letters are cut."""
 
 
 @dataclass(config=_STRICT)
@@ -199,6 +233,7 @@ class Rounds:
     max_bytes: Count = 67_108_864
     poll_ms: Count = 100
     retries: Count = 5
+    reject_alarm_share: Annotated[float, Field(gt=0, le=1)] = 0.5
 
 
 @dataclass(config=_STRICT)
@@ -238,8 +273,8 @@ class Settings:
 
 _ADAPTER: Final = TypeAdapter(Settings)
 _PATHS: Final = ("media.roots", "models.text", "models.image", "models.voice", "models.fusion", "taxonomy",
-                 "feature_repo", "history.dir", "kafka.security.ssl_cafile", "kafka.security.ssl_certfile",
-                 "kafka.security.ssl_keyfile")  # fmt: skip
+                 "feature_repo", "history.dir", "outputs.dead_letter_spool", "kafka.security.ssl_cafile",
+                 "kafka.security.ssl_certfile", "kafka.security.ssl_keyfile")  # fmt: skip
 
 
 def load_settings(

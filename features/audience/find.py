@@ -6,6 +6,7 @@ from which ``incarnation`` on a user's profiles count (:data:`NEVER` for a tombs
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -136,7 +137,9 @@ def write_members(audience: Audience, out: Path) -> None:
             if out.suffix == ".parquet":
                 pq.write_table(audience.members, file, compression="zstd")
             else:
-                file.write("".join(f"{user}\n" for user in audience.members[JOIN_KEY].to_pylist()).encode())
+                text = "".join(f"{user}\n" for user in audience.members[JOIN_KEY].to_pylist())
+                # An id that begins with a byte order mark keeps it: readers drop only the first.
+                file.write((BOM_UTF8 if text.startswith("\ufeff") else b"") + text.encode())
     except OSError as error:
         raise ExportError(
             f"{out}: expected to write it, got {error.strerror}; nothing was written: name another file"

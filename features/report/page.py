@@ -15,6 +15,7 @@ from features.report.drift import PAIRS
 from features.report.groups import Tag
 from features.report.measure import Report
 from features.report.plots import SERIES, bars_over_time, lines_over_time, scatter
+from features.schema import visible
 
 TEMPLATE: Final = Path(__file__).with_name("page.html")
 CONTENT: Final = {"text": "reviews", "image": "photos", "voice": "voice clips", "fused": "all, fused"}
@@ -32,7 +33,8 @@ def page(report: Report) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
-        "count": count, "percent": percent, "span": span, "day": day, "moment": moment, "mood": mood
+        "count": count, "percent": percent, "span": span, "day": day, "moment": moment, "mood": mood,
+        "visible": visible,
     }  # fmt: skip
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(

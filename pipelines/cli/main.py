@@ -89,6 +89,7 @@ def apply(config: Path | None, overrides: tuple[str, ...]) -> None:
 @with_settings
 @clusters.with_runner
 @click.option("--until-caught-up", is_flag=True, help="end when what was in the topics at the start is done")
+@click.option("--json", "as_json", is_flag=True, help="end with one JSON object on stdout, without the table")
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="processes")
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="serve Prometheus metrics on loopback")
 @click.option("--worker-index", type=int, hidden=True)
@@ -97,6 +98,7 @@ def run(
     config: Path | None,
     overrides: tuple[str, ...],
     until_caught_up: bool,
+    as_json: bool,
     workers: int,
     metrics_port: int | None,
     worker_index: int | None,
@@ -106,26 +108,47 @@ def run(
 ) -> None:
     """Run the pipeline in local rounds, or elsewhere. SIGTERM or Ctrl-C ends it well, with exit code 0.
 
+    At its end it says what became of the records. With --until-caught-up the exit code is 1 where more of
+    them were rejected than the share rounds.reject_alarm_share (of 20 records or more), and it says why.
+
     Options that are not listed here are Beam's, for Flink and Dataflow: --parallelism=4, --job_endpoint=…
     """
     clusters.refuse_others_options(runner, elsewhere["beam_args"], until_caught_up, workers)
     settings = load(config, overrides)
     if runner != "local":
+        if as_json:
+            raise click.UsageError(
+                f"--runner {runner}: expected no --json with it, got one; portrait jobs --json tells of jobs"
+            )
         clusters.run_elsewhere(settings, runner, metrics_port, **elsewhere)
         return
+    from pipelines.console.run_end import end_as_json, print_end
+    from pipelines.runners.progress import refuse_mostly_rejected, summed
+
+    code = 0
     if workers > 1 and worker_index is None:
         from pipelines.runners.local_workers import run_workers
 
-        sys.exit(run_workers(workers, config, overrides, until_caught_up, metrics_port))
-    from pipelines.runners.local import run_rounds
+        code, parts = run_workers(workers, config, overrides, until_caught_up, metrics_port)
+    else:
+        from pipelines.runners.local import run_rounds
 
-    run_rounds(
-        settings,
-        until_caught_up=until_caught_up,
-        worker=(worker_index or 0, workers),
-        parent=worker_parent,
-        metrics_port=metrics_port,
-    )
+        done = run_rounds(
+            settings,
+            until_caught_up=until_caught_up,
+            worker=(worker_index or 0, workers),
+            parent=worker_parent,
+            metrics_port=metrics_port,
+        )
+        parts = [done]
+    if as_json or worker_index is not None:
+        click.echo(end_as_json(parts))
+    else:
+        print_end(parts, settings)
+    if code:
+        sys.exit(code)
+    if until_caught_up and worker_index is None:
+        refuse_mostly_rejected(summed(parts), settings)
 
 
 @cli.command()
@@ -133,7 +156,11 @@ def run(
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="machine-readable output")
 def produce(config: Path | None, overrides: tuple[str, ...], file: Path, as_json: bool) -> None:
-    """Send an event FILE: parquet (topic, key, value, headers) or JSON lines of structured CloudEvents."""
+    """Send an event FILE: parquet (topic, key, value, headers) or JSON lines of structured CloudEvents.
+
+    Parquet may come from pyarrow, pandas, polars or DuckDB; columns that do not fit are refused before
+    anything is sent.
+    """
     from pipelines.operations.produce import produce_file
 
     sent = produce_file(file, load(config, overrides))

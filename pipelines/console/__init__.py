@@ -5,6 +5,7 @@
 ``audience``   ``portrait audience`` and ``portrait similar``
 ``group``      ``portrait group``
 ``sql``        ``portrait sql``
+``run_end``    what became of the records of ``portrait run``
 ``report``     ``portrait report``
 ``user_list``  user ids on a command line or in a file → a checked list
 ``logs``       logging of the command

@@ -15,9 +15,10 @@ from features.errors import UsageError
 from features.online.erased_users import erased_users
 from features.online.lookup import Profile, lookup
 from features.online.open import open_store
-from features.schema import JOIN_KEY
+from features.schema import JOIN_KEY, visible
 from features.similar.index import Similar, SimilarUsers
 from features.taxonomy import load_taxonomy
+from pipelines.console.lookup import check_text, json_line
 from pipelines.console.user_list import read_user_list
 from pipelines.settings import Settings
 
@@ -77,7 +78,7 @@ def run_audience(
 def _members(found: Audience, counts: dict[str, Any], as_json: bool) -> str:
     rows = found.members.to_pylist()
     if as_json:
-        return json.dumps(counts | {"members": rows}, ensure_ascii=False, allow_nan=False)
+        return json_line(counts | {"members": rows})
     lines = ["\t".join(found.members.column_names)]
     return "\n".join([*lines, *("\t".join(map(_cell, row.values())) for row in rows)])
 
@@ -85,7 +86,7 @@ def _members(found: Audience, counts: dict[str, Any], as_json: bool) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(value)
-    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else visible(str(value))
 
 
 def compile_given(
@@ -121,13 +122,14 @@ def run_refresh(settings: Settings, *, rebuild: bool, as_json: bool, say: Say) -
 
 def run_similar(settings: Settings, user: str, top: int, as_json: bool) -> tuple[str, bool]:
     """What to print of the users nearest to a user's profile as it is served now; False: there is none."""
+    check_text([user])
     store = open_store(settings.feature_repo)
     try:
         (own,) = lookup(store, [user])
         if own.embedding is None or own.profile_space is None or not own.embedding.any():
             status = own.status if own.status in ("unknown", "erased") else "without a vector yet"
-            answer = json.dumps({JOIN_KEY: user, "found": False, "status": status})
-            return answer if as_json else f"{user}: {status}", False
+            answer = json_line({JOIN_KEY: user, "found": False, "status": status})
+            return answer if as_json else f"{visible(user)}: {status}", False
         near = SimilarUsers(settings.history.dir).near(
             own.embedding, own.profile_space, top + _ERASED_ASKED, without=[user]
         )
@@ -137,9 +139,11 @@ def run_similar(settings: Settings, user: str, top: int, as_json: bool) -> tuple
     served = [pair for pair in zip(near, profiles, strict=True) if pair[1].status in ("fresh", "stale")]
     rows = [_neighbour(own, other, profile) for other, profile in served[:top]]
     if as_json:
-        return json.dumps({JOIN_KEY: user, "found": True, "similar": rows}, ensure_ascii=False), True
-    lines = [f"{r['similarity']:+.3f}  {r[JOIN_KEY]}  {', '.join(r['shared_tags']) or '–'}" for r in rows]
-    return "\n".join(lines) or f"{user}: nobody else is in the index", True
+        return json_line({JOIN_KEY: user, "found": True, "similar": rows}), True
+    lines = [
+        f"{r['similarity']:+.3f}  {visible(r[JOIN_KEY])}  {', '.join(r['shared_tags']) or '–'}" for r in rows
+    ]
+    return "\n".join(lines) or f"{visible(user)}: nobody else is in the index", True
 
 
 def _neighbour(own: Profile, other: Similar, profile: Profile) -> dict[str, Any]:

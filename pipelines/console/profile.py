@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from features.profile.tags import ASPECTS_ZH
-from features.schema import ASPECTS, JOIN_KEY, MODALITIES
-from pipelines.console.lookup import plain
+from features.schema import ASPECTS, JOIN_KEY, MODALITIES, visible
+from pipelines.console.lookup import check_text, json_line
 from pipelines.settings import Settings
 
 Row = Mapping[str, Any]
@@ -35,14 +35,16 @@ def show_user(user: str, settings: Settings, as_json: bool, with_evidence: bool 
     from features.repo.read import read_profiles
     from features.tables.evidence import evidence_of
 
+    check_text([user])
     (row,) = read_profiles(settings.feature_repo, [user])
     if row is None:
-        print(json.dumps({JOIN_KEY: user, "found": False}) if as_json else f"{user}: no profile")  # noqa: T201
+        nothing = json_line({JOIN_KEY: user, "found": False})
+        print(nothing if as_json else f"{visible(user)}: no profile")  # noqa: T201
         return False
     evidence = evidence_of(settings.history.dir, user, row["tags"], row["aspects"]) if with_evidence else []
     if as_json:
         shown = row | {"evidence": evidence} if with_evidence else row
-        print(json.dumps(shown, ensure_ascii=False, default=plain))  # noqa: T201
+        print(json_line(shown, allow_nan=True))  # noqa: T201
     else:
         Console().print(profile_page(row, evidence))
     return True
@@ -62,10 +64,11 @@ def users_table(rows: Sequence[Row], tastes: Mapping[str, Sequence[str]] | None 
         table.add_column("planted", overflow="fold")
     for row in rows:
         counts = [str(row[f"{modality}_count"]) for modality in _SHOWN]
-        cells = [row[JOIN_KEY], _interests(row), *counts, _signed(row["sentiment"]), _date(row["last_event"])]
+        user = Text(visible(row[JOIN_KEY]))  # a text is no markup: an id may be [bold]x
+        rest = [_interests(row), *counts, _signed(row["sentiment"]), _date(row["last_event"])]
         if tastes is not None:
-            cells.append(_planted(row, tastes.get(row[JOIN_KEY], ())))
-        table.add_row(*cells)
+            rest.append(_planted(row, tastes.get(row[JOIN_KEY], ())))
+        table.add_row(user, *rest)
     return table
 
 
@@ -92,7 +95,7 @@ def profile_page(row: Row, evidence: Sequence[Mapping[str, Any]] = ()) -> Render
     ``evidence``: rows of :func:`features.tables.evidence.evidence_of`; adds a table of the events behind it.
     """
     head = Text.assemble(
-        (row[JOIN_KEY], "bold"), f"  revision {row['revision']}, {row['version']} events applied"
+        (visible(row[JOIN_KEY]), "bold"), f"  revision {row['revision']}, {row['version']} events applied"
     )
     facts = [
         f"sentiment {_signed(row['sentiment'])}, lately {_signed(row['sentiment_recent'])}"
@@ -172,8 +175,8 @@ def _events(evidence: Sequence[Mapping[str, Any]]) -> Table:
     for event in evidence:
         table.add_row(
             ", ".join(event["supports"]),
-            event["event_id"] or "not kept",
-            event["source"] or "–",
+            Text(visible(event["event_id"] or "not kept")),
+            Text(visible(event["source"] or "–")),
             _date(event["event_time"]),
             event["modality"] or "–",
             _signed(event["sentiment"]),

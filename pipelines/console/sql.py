@@ -7,6 +7,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+from features.schema import visible
 from features.tables.views import connect, dictionary, query, views_sql
 from pipelines.settings import Settings
 
@@ -22,7 +23,7 @@ def run_sql(settings: Settings, text: str | None, file: Path | None, as_json: bo
     rows = query(directory, text, file)
     found = [{name: _plain(value) for name, value in row.items()} for row in rows.to_pylist()]
     if as_json:
-        return json.dumps(found, ensure_ascii=False, allow_nan=False, default=str)
+        return visible(json.dumps(found, ensure_ascii=False, allow_nan=False, default=str))
     lines = ["\t".join(rows.column_names)]
     return "\n".join([*lines, *("\t".join(map(_cell, row.values())) for row in found)])
 
@@ -43,4 +44,4 @@ def _plain(value: Any) -> Any:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return visible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))

@@ -19,6 +19,10 @@ MAX_PENDING_RECORDS: Final = 20_000
 """Beyond these, :meth:`Sender.send` waits for acknowledgements: kafka-python's own buffer has no bound."""
 
 
+class RecordTooLargeError(KafkaFailureError):
+    """A record is larger than the topic takes, or than this client sends."""
+
+
 class Sender:
     """Sends records; after :meth:`flush` returns, every one sent before is acknowledged.
 
@@ -110,8 +114,11 @@ class Sender:
     def _fail(self, topic: str, error: BaseException) -> Any:
         self._drop()
         if isinstance(error, kafka_errors.MessageSizeTooLargeError | kafka_errors.RecordListTooLargeError):
-            advice = "raise max.message.bytes of the topic above kafka.max_record_bytes by 1 MiB"
-        elif isinstance(error, kafka_errors.KafkaTimeoutError | kafka_errors.UnknownTopicOrPartitionError):
+            raise RecordTooLargeError(
+                f"topic {topic}: expected every record to be acknowledged, got {type(error).__name__}; raise "
+                "max.message.bytes of the topic above kafka.max_record_bytes by 1 MiB"
+            ) from error
+        if isinstance(error, kafka_errors.KafkaTimeoutError | kafka_errors.UnknownTopicOrPartitionError):
             advice = "check that the topic exists (kafka-topics.sh --create) and that the brokers are up"
         else:
             advice = "check the broker's log and our rights on the topic"

@@ -140,7 +140,21 @@ def kept_days(kafka: Kafka, topics: Iterable[str]) -> dict[str, float]:
 
     Raises KafkaUnavailableError.
     """
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name, [_RETENTION]) for name in topics]
+    kept_ms = _numbers(kafka, topics, _RETENTION)
+    return {name: ms / DAY_MS if ms >= 0 else float("inf") for name, ms in kept_ms.items()}
+
+
+def max_message_bytes(kafka: Kafka, topics: Iterable[str]) -> dict[str, int]:
+    """Bytes of the largest record batch that each of these topics takes, where the brokers tell us.
+
+    Raises KafkaUnavailableError.
+    """
+    return _numbers(kafka, topics, "max.message.bytes")
+
+
+def _numbers(kafka: Kafka, topics: Iterable[str], key: str) -> dict[str, int]:
+    """Topic → the value of one of its configurations; without topics that the brokers say nothing of."""
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name, [key]) for name in topics]
     if not resources:
         return {}
     try:
@@ -148,11 +162,8 @@ def kept_days(kafka: Kafka, topics: Iterable[str]) -> dict[str, float]:
             answers = admin.describe_configs(resources, config_filter="all")
     except kafka_errors.KafkaError:  # an old broker, or no right to DESCRIBE_CONFIGS
         return {}
-    held: dict[str, Any] = next(iter(answers.values()), {})
-    kept = {
-        name: int(configs[_RETENTION]["value"]) for name, configs in held.items() if _RETENTION in configs
-    }
-    return {name: kept_ms / DAY_MS if kept_ms >= 0 else float("inf") for name, kept_ms in kept.items()}
+    configs_by_topic: dict[str, Any] = next(iter(answers.values()), {})
+    return {name: int(configs[key]["value"]) for name, configs in configs_by_topic.items() if key in configs}
 
 
 def change_command(kafka: Kafka, topic: str, days: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -12,6 +13,12 @@ from pipelines.messages.record import Record, Rejected
 PREFIX: Final = "portrait-error-"
 REPLAYED: Final = f"{PREFIX}replayed"
 """Header of a letter that was copied to the end of its partition after a replay had passed it."""
+SPOOLED: Final = f"{PREFIX}spooled"
+"""Header of a letter that stands for a larger one: the name of that one's file (pipelines/steps/spool.py)."""
+TRUNCATED: Final = f"{PREFIX}truncated"
+"""Header of a letter that holds the first bytes of its value only."""
+USERS: Final = f"{PREFIX}users"
+"""Header of such a letter: JSON array of the users that the whole record names, so that it can be erased."""
 MAX_DETAIL_CHARACTERS: Final = 500
 
 Headers = tuple[tuple[str, bytes | None], ...]
@@ -94,7 +101,20 @@ def original(record: Record) -> Original:
             f"{record.topic}[{record.partition}]@{record.offset}: expected a dead letter, got a record "
             f"without {PREFIX}* headers; replay reads dead-letter topics only"
         ) from None
+    if TRUNCATED in errors or SPOOLED in errors:
+        raise ValueError(
+            f"{record.topic}[{record.partition}]@{record.offset}: expected a whole dead letter, got the "
+            f"start of one that was too large; the record is at {_position(errors)} while that topic keeps it"
+        )
     kept = tuple(
         (name, None if str(i) in nulls else value) for i, (name, value) in enumerate(record.headers[:count])
     )
     return Original(topic, record.key, None if "value" in nulls else record.value, kept, timestamp_ms)
+
+
+def _position(errors: Mapping[str, bytes]) -> str:
+    """Where a rejected record came from, as its dead letter says."""
+    topic, partition, offset = (
+        errors.get(PREFIX + name, b"?").decode(errors="replace") for name in ("topic", "partition", "offset")
+    )
+    return f"{topic}[{partition}]@{offset}"

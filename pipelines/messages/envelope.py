@@ -1,7 +1,11 @@
 """CloudEvents 1.0 out of a Kafka record, in binary mode (``ce_`` headers) and structured mode (one JSON).
 
-Source: CloudEvents 1.0.2, its Kafka protocol binding (§3.2, §3.3) and JSON event format (§3.1). Stricter than
-the specification: ``time`` and ``subject`` are required, and an attribute may be given once.
+Source: CloudEvents 1.0.2, its Kafka protocol binding (§3.2, §3.3) and JSON event format (§3.1); RFC 3339.
+Stricter than the specification: ``time`` and ``subject`` are required, and an attribute may be given once.
+More lenient, as the official SDKs ask for it: names of headers may have capitals (Python's reads them so);
+``ce_datacontenttype`` stands in for ``content-type`` (JavaScript's sends both); an event is structured by its
+``specversion`` alone where the header names the type of its data, or is absent (Python's, before 2.0); JSON
+data may come as a string (JavaScript's and Python's, where their caller had made it JSON already).
 """
 
 from __future__ import annotations
@@ -9,10 +13,10 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from typing import Any, Final, NamedTuple
 
-from features.schema import USER_ID
+from features.schema import MAX_USER_ID_BYTES, is_user_id
 from pipelines.messages.record import UNREADABLE, Reason, Record, RecordError
 from pipelines.messages.strict_json import load_object
 
@@ -27,8 +31,19 @@ FUTURE_US: Final = 300_000_000
 LATEST_RECORD_MS: Final = 4_102_444_800_000  # 2100-01-01T00:00:00Z
 """Record timestamps come from producers too; later ones are microseconds taken for milliseconds, or worse."""
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_TIME: Final = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?"
+    r"([Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])?"
+)
+"""RFC 3339 §5.6, the offset optional."""
+_EPOCH: Final = datetime(1970, 1, 1)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_LEAP: Final = 60
+
+_JSON_TYPE: Final = re.compile(r"(?:application|text)/(?:(?:x-)?json|[^/]+\+json)")
+_PARAMETER: Final = re.compile(r';\s*([^\s=;"]*)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)')
+_UTF8: Final = frozenset({"", "utf8", "csutf8", "utf8mb4", "unicode11utf8", "ascii", "usascii", "binary"})
+"""Charsets that are UTF-8 or a part of it, or none, without signs and capitals."""
 _NOT_TEXT: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -49,21 +64,12 @@ class Envelope(NamedTuple):
 def read_envelope(record: Record) -> Envelope:
     """Take the CloudEvent out of a record. Raises RecordError."""
     headers = _headers(record)
-    raw_type = headers.get("content-type")
-    content_type = media_type(_text(raw_type, "content-type")) if raw_type else ""
+    content_type = media_type((headers.get("content-type") or b"").decode(errors="replace"))
     if content_type.startswith(STRUCTURED):
-        return _structured(record, content_type)
+        _check_format(content_type)
+        return _structured(load_object(record.value or b"", "event"), "")
     if "ce_specversion" not in headers:
-        if UNREADABLE in headers:
-            raise RecordError(
-                Reason.BAD_ENCODING, "expected header names in UTF-8, got others; see the source"
-            )
-        if not record.value:
-            raise RecordError(Reason.EMPTY_VALUE, "expected an event, got a record without a value")
-        raise RecordError(
-            Reason.NOT_CLOUDEVENT,
-            "expected the header ce_specversion, or content-type application/cloudevents+json, got neither",
-        )
+        return _structured(_bare_event(record, headers), content_type)
     attributes = {
         name: _text(headers[name], name) for name in _BINARY_NAMES if headers.get(name)
     }  # an empty header is a missing one
@@ -74,18 +80,21 @@ def read_envelope(record: Record) -> Envelope:
         _required(attributes.get("ce_type"), "type"),
         _required(attributes.get("ce_subject"), "subject"),
         parse_time(_required(attributes.get("ce_time"), "time")),
-        content_type,
+        content_type or media_type(attributes.get("ce_datacontenttype", "")),
         record.value,
     )
 
 
-_BINARY_NAMES: Final = ("ce_specversion", "ce_id", "ce_source", "ce_type", "ce_subject", "ce_time")
+_BINARY_NAMES: Final = (
+    "ce_specversion", "ce_id", "ce_source", "ce_type", "ce_subject", "ce_time", "ce_datacontenttype",
+)  # fmt: skip
 
 
 def _headers(record: Record) -> dict[str, bytes | None]:
-    headers = dict(record.headers)
+    """Headers by their names in lower case. Raises RecordError where one that is read comes twice."""
+    headers = {name.lower(): value for name, value in record.headers}
     if len(headers) != len(record.headers):
-        names = [name for name, _ in record.headers]
+        names = [name.lower() for name, _ in record.headers]
         for name in (*_BINARY_NAMES, "content-type"):
             if names.count(name) > 1:
                 raise RecordError(
@@ -95,29 +104,60 @@ def _headers(record: Record) -> dict[str, bytes | None]:
     return headers
 
 
-def _structured(record: Record, content_type: str) -> Envelope:
-    if content_type != "application/cloudevents+json":
+def _check_format(content_type: str) -> None:
+    if content_type.startswith(f"{STRUCTURED}-batch"):
         raise RecordError(
             Reason.BAD_CONTENT_TYPE,
-            "expected application/cloudevents+json for structured mode, got another format or a batch",
+            "expected one event a record, got application/cloudevents-batch; send each event as a record of "
+            "its own, keyed by its subject",
         )
-    event = load_object(record.value or b"", "event")
+    if content_type != f"{STRUCTURED}+json":
+        raise RecordError(
+            Reason.BAD_CONTENT_TYPE,
+            "expected application/cloudevents+json for structured mode, got another format",
+        )
+
+
+def _bare_event(record: Record, headers: dict[str, bytes | None]) -> dict[str, Any]:
+    """A structured event that no header says to be one: the value is an object with ``specversion``."""
+    value = record.value or b""
+    if UNREADABLE in headers:
+        raise RecordError(Reason.BAD_ENCODING, "expected header names in UTF-8, got others; see the source")
+    if not value:
+        raise RecordError(Reason.EMPTY_VALUE, "expected an event, got a record without a value")
+    if value.lstrip().startswith(b"{") and b'"specversion"' in value:
+        event = load_object(value, "event")
+        if "specversion" in event:
+            return event
+    raise RecordError(
+        Reason.NOT_CLOUDEVENT,
+        "expected the header ce_specversion, or content-type application/cloudevents+json, got neither",
+    )
+
+
+def _structured(event: dict[str, Any], outer: str) -> Envelope:
+    """``outer``: the type that the header of a bare event names. It stands in for that of the data, unless it
+    is JSON as such, which may speak of the event."""
     _check_version(event.get("specversion"))
     inner = event.get("datacontenttype")
     if inner is not None and not isinstance(inner, str):
         raise RecordError(Reason.BAD_FIELD, "datacontenttype: expected a string, got another type")
+    of_event = is_json(outer) and "+" not in outer
+    content_type = media_type(inner or "") or ("" if of_event else outer)
+    data = _structured_data(event, content_type)
+    encoded = event.get("data_base64") is not None
     return Envelope(
         identifier(event.get("id"), "id"),
         identifier(event.get("source"), "source"),
         _required(event.get("type"), "type"),
         _required(event.get("subject"), "subject"),
         parse_time(_required(event.get("time"), "time")),
-        JSON if inner is None else media_type(inner),
-        _structured_data(event),
+        content_type or ("" if encoded else JSON),
+        data,
     )
 
 
-def _structured_data(event: dict[str, Any]) -> bytes | dict[str, Any] | None:
+def _structured_data(event: dict[str, Any], content_type: str) -> bytes | dict[str, Any] | None:
     encoded, plain = event.get("data_base64"), event.get("data")
     if encoded is not None and plain is not None:
         raise RecordError(Reason.BAD_FIELD, "expected data or data_base64, got both")
@@ -125,6 +165,9 @@ def _structured_data(event: dict[str, Any]) -> bytes | dict[str, Any] | None:
         return decode_base64(encoded, "data_base64")
     if plain is None or isinstance(plain, dict):
         return plain
+    json_inside = isinstance(plain, str) and plain.lstrip().startswith("{")
+    if json_inside and (not content_type or is_json(content_type)):
+        return str(plain).encode(errors="surrogatepass")
     raise RecordError(
         Reason.BAD_FIELD, f"data: expected an object, or bytes in data_base64, got {type(plain).__name__}"
     )
@@ -164,36 +207,82 @@ def identifier(value: object, name: str) -> str:
 
 
 def media_type(text: str) -> str:
-    """``type/subtype`` in lower case. Raises RecordError for a charset other than UTF-8."""
-    kind, semicolon, parameters = text.partition(";")
-    if semicolon and "charset" in parameters.lower() and "utf-8" not in parameters.lower():
-        raise RecordError(Reason.BAD_CONTENT_TYPE, "charset: expected utf-8, got another")
-    return kind.strip().lower()
+    """``type/subtype`` in lower case, without blanks and parameters; empty where none is named.
+
+    Raises RecordError for JSON in a charset other than UTF-8; to media a charset means nothing.
+
+    >>> media_type("Image/JPEG; charset=binary"), media_type('application/json;charset="UTF8"')
+    ('image/jpeg', 'application/json')
+    """
+    if (stripped := text.strip()).startswith('"'):
+        stripped = stripped.strip('"')
+    kind = "".join(stripped.partition(";")[0].split()).lower()
+    if ";" in stripped and is_json(kind):
+        for name, value in _PARAMETER.findall(stripped):
+            if name.lower() == "charset" and re.sub("[^a-z0-9]", "", value.lower()) not in _UTF8:
+                raise RecordError(Reason.BAD_CONTENT_TYPE, "charset: expected utf-8, got another")
+    return kind
+
+
+def is_json(content_type: str) -> bool:
+    """Whether a type of :func:`media_type` says that the data is JSON.
+
+    >>> is_json("text/json"), is_json("application/vnd.shop.review+json"), is_json("text/html")
+    (True, True, False)
+    """
+    return _JSON_TYPE.fullmatch(content_type) is not None
 
 
 def user_id(value: str) -> str:
-    """The user id, if it is one: 1 to 128 of ``A-Z a-z 0-9 _ . @ -``. Raises RecordError."""
-    if not USER_ID.fullmatch(value):
+    """The user id, if it is one (``features.schema.is_user_id``). Raises RecordError."""
+    if not is_user_id(value):
+        size = len(value.encode(errors="surrogatepass"))
+        got = "one of these" if 0 < size <= MAX_USER_ID_BYTES else f"{size} bytes"
         raise RecordError(
             Reason.BAD_USER_ID,
-            f"user id: expected 1 to 128 of A-Z a-z 0-9 _ . @ -, got {len(value)} characters, some others",
+            f"user id: expected 1 to {MAX_USER_ID_BYTES} bytes of UTF-8 without control characters, line "
+            f"separators and lone surrogates, got {got}",
         )
     return value
 
 
-def parse_time(text: str) -> int:
-    """ISO 8601 date and time with an offset → µs since 1970. Raises RecordError."""
+def parse_time(text: str, zone: tzinfo | None = None, setting: str | None = None) -> int:
+    """RFC 3339 → µs since 1970; digits after the sixth of a fraction are dropped, second 60 is the next one.
+
+    ``zone`` is that of times without an offset (an hour that comes twice is the first of the two); without it
+    they are refused, and ``setting`` names what would give one. Raises RecordError.
+
+    >>> parse_time("1970-01-01t00:00:60.5+00:00"), parse_time("1970-01-01 00:01:00Z")
+    (60500000, 60000000)
+    """
+    if not (found := _TIME.fullmatch(text)):
+        raise _bad_time("another form")
+    *parts, fraction, offset = found.groups()
+    year, month, day, hour, minute, second = map(int, parts)
+    if second > _LEAP:
+        raise _bad_time("a second after 60")
+    if offset is None and zone is None:
+        cure = f"; set {setting}" if setting else ""
+        raise RecordError(Reason.BAD_TIME, f"time: expected an offset such as Z or +08:00, got none{cure}")
     try:
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None:
-            raise RecordError(Reason.BAD_TIME, "time: expected an offset such as Z or +08:00, got none")
-        return (moment - _EPOCH) // _MICROSECOND
-    except RecordError:
-        raise
-    except (ValueError, OverflowError) as error:
-        raise RecordError(
-            Reason.BAD_TIME, "time: expected ISO 8601 with an offset, got another form", type(error).__name__
-        ) from None
+        moment = datetime(year, month, day, hour, minute, min(second, _LEAP - 1))
+    except ValueError as error:
+        raise _bad_time("a day or an hour that is none", type(error).__name__) from None
+    ahead = _ahead(offset) if offset else zone.utcoffset(moment) if zone else None
+    whole = moment - _EPOCH - (ahead or timedelta()) + timedelta(seconds=second == _LEAP)
+    return whole // _MICROSECOND + int((fraction or "")[:6].ljust(6, "0"))
+
+
+def _bad_time(got: str, error: str = "") -> RecordError:
+    return RecordError(Reason.BAD_TIME, f"time: expected RFC 3339 with an offset, got {got}", error)
+
+
+def _ahead(offset: str) -> timedelta:
+    """How far a clock of this offset is ahead of UTC."""
+    if offset in "Zz":
+        return timedelta()
+    ahead = timedelta(hours=int(offset[1:3]), minutes=int(offset[4:]))
+    return -ahead if offset[0] == "-" else ahead
 
 
 def check_time(time_us: int, record: Record) -> int:

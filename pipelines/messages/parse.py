@@ -7,7 +7,7 @@ since its user would be scattered over partitions. Keys of mapped topics are not
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -19,11 +19,27 @@ from apache_beam.pvalue import PCollection
 
 from features.schema import EVENT_DTYPE, NO_TAG, EncodedEvent, Kind, Modality
 from models.encoder import TextContent
-from pipelines.messages.content import CLAIM_CHECK, MEDIA_TYPES, ClaimCheck, claim_check, text_content
-from pipelines.messages.envelope import JSON, Envelope, check_time, read_envelope, user_id
+from pipelines.messages.content import (
+    CLAIM_CHECK,
+    RATING_SCALE,
+    UNNAMED,
+    ClaimCheck,
+    check_media_type,
+    claim_check,
+    text_content,
+)
+from pipelines.messages.envelope import (
+    JSON,
+    STRUCTURED,
+    Envelope,
+    check_time,
+    is_json,
+    read_envelope,
+    user_id,
+)
 from pipelines.messages.plain_json import read_mapped
 from pipelines.messages.record import Reason, Record, RecordError, Rejected
-from pipelines.messages.strict_json import load_object
+from pipelines.messages.strict_json import load_object, unquoted
 from pipelines.settings import Settings, TopicMapping
 
 STAGE: Final = "ParseEvents"
@@ -47,6 +63,8 @@ class Event(NamedTuple):
     content_type: str
     content: TextContent | bytes
     ref: ClaimCheck | None = None
+    ignored: tuple[str, ...] = ()
+    """Which of ``content.IGNORED_FIELDS`` the content came with and goes without."""
 
     @property
     def kind(self) -> Kind:
@@ -124,11 +142,13 @@ def _parse(record: Record, rules: ParseRules) -> Event | ControlEvent:
             _object(envelope)
         return ControlEvent(user, envelope.source, envelope.event_id, kind, time_us, record)
     modality = MODALITY_OF_TYPE[envelope.type]
-    read = _review if modality is Modality.TEXT else _media
-    content_type, content, ref = read(envelope, modality)
-    return Event(
-        user, envelope.source, envelope.event_id, modality, time_us, record, content_type, content, ref
-    )
+    event = Event(user, envelope.source, envelope.event_id, modality, time_us, record, JSON, b"")
+    if modality is Modality.TEXT:
+        scale = RATING_SCALE if mapping is None else mapping.rating_scale
+        content, ignored = text_content(_object(envelope), scale)
+        return event._replace(content=content, ignored=ignored)
+    content_type, media, ref = _media(envelope, modality)
+    return event._replace(content_type=content_type, content=media, ref=ref)
 
 
 def _check_route(envelope: Envelope, record: Record, rules: ParseRules) -> None:
@@ -141,20 +161,11 @@ def _check_route(envelope: Envelope, record: Record, rules: ParseRules) -> None:
             f"expected another topic for {envelope.type}, got {record.topic}; see kafka.topics",
         )
     modality = MODALITY_OF_TYPE.get(envelope.type)
-    if modality in MEDIA_TYPES and envelope.content_type not in (CLAIM_CHECK, *MEDIA_TYPES[modality]):
-        known = ", ".join(sorted(MEDIA_TYPES[modality]))
-        raise RecordError(
-            Reason.BAD_CONTENT_TYPE, f"expected {CLAIM_CHECK} or one of {known}, got another or none"
-        )
+    if modality in (Modality.IMAGE, Modality.VOICE):
+        check_media_type(envelope.content_type, modality)
 
 
-def _review(envelope: Envelope, _: Modality) -> tuple[str, TextContent | bytes, ClaimCheck | None]:
-    data = _object(envelope)
-    text = text_content(data.get("text"), data.get("rating"), data.get("lang"), data.get("product_id"))
-    return JSON, text, None
-
-
-def _media(envelope: Envelope, modality: Modality) -> tuple[str, TextContent | bytes, ClaimCheck | None]:
+def _media(envelope: Envelope, modality: Modality) -> tuple[str, bytes, ClaimCheck | None]:
     content_type, data = envelope.content_type, envelope.data
     if content_type == CLAIM_CHECK:
         ref = claim_check(_object(envelope, CLAIM_CHECK), modality)
@@ -166,14 +177,24 @@ def _media(envelope: Envelope, modality: Modality) -> tuple[str, TextContent | b
     return content_type, data, None
 
 
-def _object(envelope: Envelope, content_type: str = JSON) -> dict[str, Any]:
-    if envelope.content_type != content_type:
-        raise RecordError(Reason.BAD_CONTENT_TYPE, f"expected {content_type}, got another or none")
-    if isinstance(envelope.data, dict):
-        return envelope.data
-    if not envelope.data:
+def _object(envelope: Envelope, expected: str = JSON) -> dict[str, Any]:
+    """The data as a JSON object: by its type, or by its first byte where the type says nothing."""
+    content_type, data = envelope.content_type, envelope.data
+    named = content_type == expected or (
+        is_json(content_type) and not content_type.startswith((STRUCTURED, CLAIM_CHECK))
+    )
+    if not named and content_type not in UNNAMED:
+        raise RecordError(Reason.BAD_CONTENT_TYPE, f"expected {expected}, got another type")
+    if isinstance(data, dict):
+        return data
+    if not data:
         raise RecordError(Reason.EMPTY_VALUE, "expected a JSON object, got no bytes")
-    return load_object(envelope.data, "data")
+    data = unquoted(data)
+    if not named and not data.lstrip().startswith(b"{"):
+        raise RecordError(
+            Reason.BAD_CONTENT_TYPE, f"expected {JSON}, got no type that says so and no JSON object"
+        )
+    return load_object(data, "data")
 
 
 @lru_cache(maxsize=1024)
@@ -216,26 +237,38 @@ def encode_control(control: ControlEvent) -> EncodedEvent:
     )
 
 
-class ParseEvents(beam.PTransform[Any, Any]):
-    """``PCollection[Record]`` → ``events`` (Event), ``controls`` (EncodedEvent) and ``rejected``."""
+CountIgnored = Callable[[tuple[str, ...]], object]
 
-    def __init__(self, settings: Settings) -> None:
+
+def _uncounted(_: tuple[str, ...]) -> None:
+    pass
+
+
+class ParseEvents(beam.PTransform[Any, Any]):
+    """``PCollection[Record]`` → ``events`` (Event), ``controls`` (EncodedEvent) and ``rejected``.
+
+    ``count_ignored`` is given the names of fields that a review came with and goes without (a metric: this
+    room knows none).
+    """
+
+    def __init__(self, settings: Settings, count_ignored: CountIgnored = _uncounted) -> None:
         super().__init__()
-        self._rules = ParseRules.of(settings)
+        self._fn = _ParseFn(ParseRules.of(settings), count_ignored)
 
     def expand(self, records: PCollection[Record]) -> Any:
-        return records | "Parse" >> beam.ParDo(_ParseFn(self._rules)).with_outputs(
-            "controls", "rejected", main="events"
-        )
+        return records | "Parse" >> beam.ParDo(self._fn).with_outputs("controls", "rejected", main="events")
 
 
 class _ParseFn(beam.DoFn):
-    def __init__(self, rules: ParseRules) -> None:
+    def __init__(self, rules: ParseRules, count_ignored: CountIgnored) -> None:
         self._rules = rules
+        self._count_ignored = count_ignored
 
     def process(self, record: Record) -> Iterator[Any]:
         result = parse(record, self._rules)
         if isinstance(result, Event):
+            if result.ignored:
+                self._count_ignored(result.ignored)
             yield result
         elif isinstance(result, ControlEvent):
             yield beam.pvalue.TaggedOutput("controls", encode_control(result))

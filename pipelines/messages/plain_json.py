@@ -7,16 +7,19 @@ the record's timestamp is the time.
 from __future__ import annotations
 
 import math
+import re
+from decimal import Decimal
 from typing import Any, Final
 
 from pipelines.messages.content import CLAIM_CHECK
 from pipelines.messages.envelope import JSON, Envelope, decode_base64, identifier, parse_time
 from pipelines.messages.record import Reason, Record, RecordError
 from pipelines.messages.strict_json import load_object
-from pipelines.settings import TopicMapping
+from pipelines.settings import TopicMapping, zone_of
 
 UNKNOWN_MEDIA: Final = "application/octet-stream"
 _US_PER_UNIT: Final = {"s": 1_000_000, "ms": 1_000, "us": 1}
+_NUMBER: Final = re.compile(r"-?[0-9]{1,19}(?:\.[0-9]{1,19})?")
 
 
 def read_mapped(record: Record, mapping: TopicMapping) -> Envelope:
@@ -67,13 +70,25 @@ def _time_us(value: dict[str, Any], mapping: TopicMapping, record: Record) -> in
     found = _at(value, mapping.time)
     if found is None:
         raise RecordError(Reason.MISSING_FIELD, f"expected a time at {mapping.time}, got none")
-    if mapping.time_unit == "iso8601":
-        if not isinstance(found, str):
-            raise RecordError(Reason.BAD_TIME, f"{mapping.time}: expected ISO 8601 text, got another type")
-        return parse_time(found)
-    if type(found) not in (int, float) or not math.isfinite(found):
+    if mapping.time_unit != "iso8601":
+        return _since_1970(found, mapping)
+    where = f"mapping.{record.topic}"
+    if not isinstance(found, str):
+        raise RecordError(
+            Reason.BAD_TIME,
+            f"{mapping.time}: expected RFC 3339 text, got another type; see {where}.time_unit",
+        )
+    zone = None if mapping.time_zone is None else zone_of(mapping.time_zone)
+    return parse_time(found, zone, f"{where}.time_zone")
+
+
+def _since_1970(found: object, mapping: TopicMapping) -> int:
+    """A number of the mapping's unit since 1970, or its text, as µs."""
+    is_number = type(found) in (int, float) and math.isfinite(found)  # type: ignore[arg-type]
+    if not is_number and not (isinstance(found, str) and _NUMBER.fullmatch(found)):
         raise RecordError(Reason.BAD_TIME, f"{mapping.time}: expected a finite number, got another value")
-    return int(found * _US_PER_UNIT[mapping.time_unit])
+    unit = _US_PER_UNIT[mapping.time_unit]
+    return found * unit if isinstance(found, int) else int(Decimal(str(found)) * unit)
 
 
 def _data(value: dict[str, Any], mapping: TopicMapping) -> bytes | dict[str, Any]:

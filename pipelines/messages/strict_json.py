@@ -1,7 +1,9 @@
-"""JSON as RFC 8259 means it: UTF-8, names once, no NaN, bounded depth; errors never quote the content.
+"""JSON as RFC 8259 means it: UTF-8, names once, bounded depth; errors never quote the content.
 
-Python's ``json`` accepts duplicate names (the last wins, so a user id could be spoofed), NaN, UTF-16, a
-byte order mark and lone surrogates that later break coders and stores.
+Python's ``json`` accepts duplicate names (the last wins, so a user id could be spoofed), UTF-16, a byte order
+mark and lone surrogates that later break coders and stores. NaN and Infinity, which are no JSON, are read as
+the numbers that Python and pandas mean by them: whoever needs a number refuses them, and
+whoever does not need the field loses no content over it.
 """
 
 from __future__ import annotations
@@ -39,6 +41,22 @@ def load_object(data: bytes, what: str) -> dict[str, Any]:
     if text.count("{") + text.count("[") > MAX_DEPTH and _depth_exceeds(value, MAX_DEPTH):
         raise _too_deep(what)
     return value
+
+
+def unquoted(data: bytes) -> bytes:
+    """The object in JSON that was made JSON twice, as SDKs do with data that is text already; else as it is.
+
+    >>> unquoted(b'"{\\\\"text\\\\": 1}"'), unquoted(b'"text"')
+    (b'{"text": 1}', b'"text"')
+    """
+    if data.lstrip().startswith(b'"'):
+        try:
+            inner = json.loads(data)
+        except ValueError:
+            return data
+        if isinstance(inner, str) and inner.lstrip().startswith("{"):
+            return inner.encode(errors="surrogatepass")
+    return data
 
 
 def decode_utf8(data: bytes, what: str) -> str:
@@ -81,8 +99,4 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _no_constant(_: str) -> Any:
-    raise RecordError(Reason.BAD_JSON, "expected a finite number, got NaN or Infinity")
-
-
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique)

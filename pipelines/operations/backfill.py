@@ -36,8 +36,9 @@ from pipelines.operations.backfill_ledger import Ledger, compare
 from pipelines.operations.import_tombstones import import_marks
 from pipelines.operations.produce import read_messages
 from pipelines.process import worker
-from pipelines.runners.local import LocalRun, Progress, RoundRunner
+from pipelines.runners.local import LocalRun, RoundRunner
 from pipelines.runners.prepare import make_output_topics, ready_store
+from pipelines.runners.progress import Progress
 from pipelines.settings import DEFAULT_FILE, Settings, SettingsError, load_settings
 from pipelines.settings_edit import set_values
 from pipelines.steps.write import history_writer

@@ -25,7 +25,7 @@ from features.online import ServedUser
 from features.online.decode import DECODERS
 from features.online.erased_users import marks
 from features.profile.columns import profile_columns
-from features.schema import EVENT_DTYPE, PROFILE_FIELDS
+from features.schema import EVENT_DTYPE, PROFILE_FIELDS, visible
 from features.tables.events_by_user import UserEvents, distinct_users, events_by_user
 from pipelines.runners.prepare import ready_store
 from pipelines.settings import Settings
@@ -70,7 +70,7 @@ class Checked:
         return not self.mismatches
 
     def as_json(self) -> str:
-        return json.dumps({"ok": self.ok, **asdict(self)}, ensure_ascii=False)
+        return visible(json.dumps({"ok": self.ok, **asdict(self)}, ensure_ascii=False))
 
     def as_text(self) -> str:
         lines = [
@@ -78,7 +78,7 @@ class Checked:
             f"{len(self.mismatches)} differ; {self.erased} are erased, {self.erased_with_rows} of them with "
             "rows still to be removed"
         ]
-        return "\n".join(lines + [f"{m.user_id}: {m.reason}" for m in self.mismatches])
+        return "\n".join(lines + [f"{visible(m.user_id)}: {m.reason}" for m in self.mismatches])
 
 
 def check(

@@ -18,6 +18,7 @@ Whose a letter is, ``pipelines.messages.mentioned_users`` says.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
@@ -25,12 +26,14 @@ from features.online import SourcePosition
 from pipelines.kafka.producer import Sender
 from pipelines.kafka.reader import RoundReader
 from pipelines.kafka.topics import delete_before, existing_topics, topics_beginning
-from pipelines.messages.dead_letter import REPLAYED
+from pipelines.messages.dead_letter import REPLAYED, SPOOLED
 from pipelines.messages.mentioned_users import users_of_letter
 from pipelines.messages.record import Record
 from pipelines.runners.prepare import dead_letter_topics
 from pipelines.settings import Settings
+from pipelines.steps.spool import DeadLetterSpool, SpoolError, spool_of, whole_letter
 
+_LOG = logging.getLogger(__name__)
 _POLL_MS: Final = 200
 
 
@@ -44,13 +47,17 @@ class Letters:
     """Letters of others that were moved to the end."""
     cuts: dict[SourcePosition, int] = dataclasses.field(default_factory=dict)
     """Partitions that hold such letters → the offset after the last of them."""
+    spooled: set[str] = dataclasses.field(default_factory=set)
+    """Files of such letters that were too large for their topic."""
 
 
 def letters_left(settings: Settings, users: Collection[str]) -> Letters:
     """What the dead-letter topics hold of these users; changes nothing. Raises KafkaFailureError."""
-    found, wanted = Letters(), frozenset(users)
+    found, wanted, spool = Letters(), frozenset(users), spool_of(settings)
     for record in _read(settings, None):
-        if own := users_of_letter(record, settings.mapping) & wanted:
+        if own := _users(record, settings, spool) & wanted:
+            if (name := dict(record.headers).get(SPOOLED)) is not None:
+                found.spooled.add(name.decode(errors="replace"))
             found.letters += 1
             found.users |= own
             position = SourcePosition(record.topic_id, record.topic, record.partition)
@@ -60,14 +67,14 @@ def letters_left(settings: Settings, users: Collection[str]) -> Letters:
 
 def remove_letters(settings: Settings, users: Collection[str]) -> Letters:
     """Remove every letter of these users that is there now. Raises KafkaFailureError."""
-    found, wanted = letters_left(settings, users), frozenset(users)
+    found, wanted, spool = letters_left(settings, users), frozenset(users), spool_of(settings)
     if not found.cuts:
         return found
     passed = _replay_positions(settings, found.cuts)
     sender = Sender(settings.kafka)
     try:
         for record in _read(settings, found.cuts):
-            if users_of_letter(record, settings.mapping) & wanted:
+            if _users(record, settings, spool) & wanted:
                 continue
             position = SourcePosition(record.topic_id, record.topic, record.partition)
             headers = record.headers
@@ -80,9 +87,20 @@ def remove_letters(settings: Settings, users: Collection[str]) -> Letters:
         sender.flush()
     finally:
         sender.close()
+    if spool is not None:
+        spool.remove(found.spooled)
     _move_replay(settings, {p: found.cuts[p] for p, offset in passed.items() if offset < found.cuts[p]})
     delete_before(settings.kafka, found.cuts)
     return found
+
+
+def _users(letter: Record, settings: Settings, spool: DeadLetterSpool | None) -> set[str]:
+    """Every user that a letter names, also where it stands for a larger one."""
+    try:
+        letter = whole_letter(letter, spool)
+    except SpoolError as error:
+        _LOG.warning("erase: %s; the users are those that the letter itself names", error)
+    return users_of_letter(letter, settings.mapping)
 
 
 def _read(settings: Settings, ends: Mapping[SourcePosition, int] | None) -> Iterator[Record]:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 from features.errors import PortraitError
-from pipelines.kafka.topics import change_command, existing_topics, kept_days, topics_info
+from pipelines.kafka.producer import HEADROOM_BYTES
+from pipelines.kafka.topics import change_command, existing_topics, kept_days, max_message_bytes, topics_info
 from pipelines.process import worker
 from pipelines.runners.prepare import dead_letter_topics, open_reader, ready_store, source_topics
 from pipelines.settings import Settings
@@ -83,6 +84,12 @@ def letters_plan(settings: Settings) -> Iterator[str]:
     yield f"{len(names) - len(existing)} topics to be created, which keep dead letters for {days:g} days"
     if unknown := existing.keys() - kept_by_topic.keys():
         yield f"the brokers do not tell how long {', '.join(sorted(unknown))} keep them"
+    needed = kafka.max_record_bytes + HEADROOM_BYTES
+    spool = settings.outputs.dead_letter_spool
+    for topic, most in max_message_bytes(kafka, existing).items():
+        if most < needed:
+            rest = "are cut, since outputs.dead_letter_spool is null" if spool is None else f"go to {spool}"
+            yield f"{topic} takes letters of {most} bytes, where {needed} may come; larger ones {rest}"
     for topic, kept in kept_by_topic.items():
         if kept != days:
             yield f"{topic} keeps them for {kept:g} days, until somebody says: " + change_command(

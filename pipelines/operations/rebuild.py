@@ -31,7 +31,7 @@ from features.fold.packed_state import RecordError
 from features.online import ProfileStore, StatelessUsersError
 from features.online.open import open_store
 from features.online.repair import remove_unusable
-from features.schema import JOIN_KEY
+from features.schema import JOIN_KEY, visible
 from features.tables.compact import exclusive
 from features.tables.events_by_user import UserEvents, events_by_user
 from features.tables.files import files_of
@@ -89,7 +89,8 @@ class Rebuilt:
             f"healed {self.healed} users without a usable state; {self.erased} erased users stay erased "
             f"({self.tombstones_imported} tombstones imported, {self.controls_read} controls read)",
         ]
-        return "\n".join(lines + [f"left alone, its state is damaged: {user}" for user in self.left_alone])
+        left = [f"left alone, its state is damaged: {visible(user)}" for user in self.left_alone]
+        return "\n".join(lines + left)
 
 
 def rebuild(

@@ -17,13 +17,14 @@ from typing import Final
 from rich.console import Console
 from rich.progress import Progress
 
-from pipelines.kafka.producer import Sender
+from pipelines.kafka.producer import RecordTooLargeError, Sender
 from pipelines.kafka.reader import RoundReader
 from pipelines.kafka.topics import existing_topics
 from pipelines.messages.dead_letter import PREFIX, REPLAYED, original
 from pipelines.messages.record import Record
 from pipelines.runners.prepare import dead_letter_topics
 from pipelines.settings import Settings
+from pipelines.steps.spool import DeadLetterSpool, SpoolError, spool_of, whole_letter
 
 _LOG = logging.getLogger(__name__)
 _POLL_MS: Final = 200
@@ -58,7 +59,7 @@ def replay_dead_letters(settings: Settings, reasons: Sequence[str] = ()) -> Repl
     if not topics:
         return counts
     kafka = dataclasses.replace(settings.kafka, group_id=f"{settings.kafka.group_id}.replay")
-    reader, sender = RoundReader(kafka, topics), Sender(kafka)
+    reader, sender, spool = RoundReader(kafka, topics), Sender(kafka), spool_of(settings)
     try:
         starts = reader.offsets_of("earliest", reader.assigned()) | reader.committed()
         ends = reader.end_offsets()
@@ -69,7 +70,7 @@ def replay_dead_letters(settings: Settings, reasons: Sequence[str] = ()) -> Repl
             while not reader.reached(ends):
                 records = reader.poll(settings.rounds.max_records, settings.rounds.max_bytes, _POLL_MS)
                 for record in records:
-                    _send(record, sender, reasons, counts)
+                    _send(record, sender, reasons, counts, spool)
                 sender.flush()
                 if records:
                     reader.commit(reader.positions())
@@ -80,16 +81,23 @@ def replay_dead_letters(settings: Settings, reasons: Sequence[str] = ()) -> Repl
     return counts
 
 
-def _send(record: Record, sender: Sender, reasons: Sequence[str], counts: Replayed) -> None:
+def _send(
+    record: Record, sender: Sender, reasons: Sequence[str], counts: Replayed, spool: DeadLetterSpool | None
+) -> None:
     reason = (dict(record.headers).get(f"{PREFIX}reason") or b"").decode(errors="replace")
     if (reasons and reason not in reasons) or REPLAYED in dict(record.headers):
         counts.skipped += 1
         return
     try:
-        before = original(record)
-    except ValueError as error:
+        before = original(whole_letter(record, spool))
+    except (ValueError, SpoolError) as error:
         _LOG.warning("replay: %s; passed over", error)
         counts.skipped += 1
         return
-    sender.send(before.topic, before.key, before.value, before.headers, timestamp_ms=before.timestamp_ms)
+    try:
+        sender.send(before.topic, before.key, before.value, before.headers, timestamp_ms=before.timestamp_ms)
+    except RecordTooLargeError as error:
+        _LOG.warning("replay: %s; passed over", error)
+        counts.skipped += 1
+        return
     counts.sent[reason] += 1

@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final
 
@@ -35,7 +34,10 @@ from pipelines.kafka.safe_offsets import POSITIONS
 from pipelines.messages.record import Record
 from pipelines.runners.local_workers import when_orphaned
 from pipelines.runners.prepare import make_output_topics, open_reader, ready_store
+from pipelines.runners.progress import Progress, figures
+from pipelines.runners.reject_alarm import RejectAlarm
 from pipelines.settings import Settings
+from pipelines.steps.encode import EncoderFailedError
 from pipelines.steps.write import close_sender, history_writer
 
 _LOG = logging.getLogger(__name__)
@@ -80,15 +82,6 @@ class RoundRunner:
             _round.clear()
 
 
-@dataclass
-class Progress:
-    """What a run has done so far."""
-
-    records: int = 0
-    rounds: int = 0
-    files: int = 0
-
-
 class LocalRun:
     """One process's loop of rounds over the partitions it owns.
 
@@ -105,6 +98,7 @@ class LocalRun:
         self._history = history_writer(settings)
         self._stop = threading.Event()
         self.progress = Progress()
+        self._alarm = RejectAlarm(settings, worker_of)
         self.on_round: Callable[[Progress], None] = lambda progress: None
         self._done: dict[SourcePosition, int] = {}
         self._unsettled_s: float | None = None
@@ -118,7 +112,7 @@ class LocalRun:
         """Rounds until stopped, or until what the topics held at the start is done and flushed."""
         rounds = self._settings.rounds
         ends = self._reader.end_offsets() if until_caught_up else None
-        said_s = time.monotonic()
+        began_s = said_s = time.monotonic()
         try:
             while not self._stop.is_set():
                 records = self._reader.poll(rounds.max_records, rounds.max_bytes, rounds.poll_ms)
@@ -133,6 +127,7 @@ class LocalRun:
                     break
             self._flush(last=True)
             self._say()
+            self.progress.seconds = time.monotonic() - began_s
             return self.progress
         finally:
             self._reader.close()
@@ -142,6 +137,7 @@ class LocalRun:
     def _run_round(self, records: Sequence[Record]) -> None:
         started_s = time.perf_counter()
         for attempt in range(self._settings.rounds.retries + 1):
+            before = figures()
             try:
                 self._runner.run(records)
                 break
@@ -153,8 +149,8 @@ class LocalRun:
                 _LOG.warning("run: a round of %d records failed (%s); again", len(records), told)
                 self._stop.wait(random.uniform(0, min(10.0, 0.2 * 2**attempt)))  # noqa: S311 - jitter
         metrics.ROUND_SECONDS.observe(time.perf_counter() - started_s)
-        self.progress.records += len(records)
-        self.progress.rounds += 1
+        rejects = self.progress.add_round(len(records), before)
+        self._alarm.look(len(records), rejects)
         self.on_round(self.progress)
         for topic, count in Counter(record.topic for record in records).items():
             metrics.RECORDS.labels(topic=topic).inc(count)
@@ -210,7 +206,8 @@ def _may_pass(error: Exception) -> bool:
     """Whether the same round may succeed later: outages may pass, refusals that name a remedy do not."""
     if isinstance(error, StatelessUsersError):
         return False
-    return isinstance(error, StoreError | KafkaFailureError) or not isinstance(error, PortraitError)
+    outages = StoreError | KafkaFailureError | EncoderFailedError
+    return isinstance(error, outages) or not isinstance(error, PortraitError)
 
 
 def run_rounds(
@@ -220,7 +217,7 @@ def run_rounds(
     worker: tuple[int, int],
     parent: int | None,
     metrics_port: int | None,
-) -> None:
+) -> Progress:
     """``portrait run``: set up metrics and signals, then loop. A worker ends when its ``parent`` is gone."""
     if metrics_port:
         metrics.serve(metrics_port)
@@ -233,7 +230,7 @@ def run_rounds(
     signal.signal(signal.SIGINT, stop)
     if parent:
         when_orphaned(run.stop, parent)
-    run.run(until_caught_up)
+    return run.run(until_caught_up)
 
 
 def shorten_state_sampling() -> None:

@@ -25,17 +25,19 @@ from features.schema import JOIN_KEY, PROFILE_FIELDS
 from features.tables.schema import SCHEMAS, Table
 from features.tables.writer import HistoryWriter, remove_leftovers, write_table
 from pipelines import metrics
-from pipelines.kafka.producer import Sender
+from pipelines.kafka.producer import RecordTooLargeError, Sender
 from pipelines.messages.dead_letter import dead_letter
 from pipelines.messages.mentioned_users import named_users
 from pipelines.messages.record import Rejected
 from pipelines.process import worker
 from pipelines.settings import Endless, Settings, SettingsError
+from pipelines.steps.spool import TopicLimits, fitted, message_bytes, spool_of
 from pipelines.steps.windowing import history_panes
 
 _lock = threading.Lock()
 _writers: dict[str, HistoryWriter] = {}
 _senders: dict[str, Sender] = {}
+_limits: dict[str, TopicLimits] = {}
 
 
 def history_writer(settings: Settings) -> HistoryWriter:
@@ -61,6 +63,14 @@ def close_sender(settings: Settings) -> None:
         closing = _senders.pop(repr(settings.kafka), None)
     if closing is not None:
         closing.close()
+
+
+def topic_limits(settings: Settings) -> TopicLimits:
+    """The process's one knowledge of what the dead-letter topics of these settings take."""
+    with _lock:
+        if (key := repr(settings.kafka)) not in _limits:
+            _limits[key] = TopicLimits(settings.kafka)
+        return _limits[key]
 
 
 class _WriteTable(beam.PTransform[Any, Any]):
@@ -143,7 +153,8 @@ def _parts(packed: Iterable[bytes], schema: pa.Schema, most_bytes: int) -> Itera
 
 
 class WriteRejected(beam.PTransform[Any, Any]):
-    """``Rejected`` → its dead-letter topic, byte for byte, counted by reason.
+    """``Rejected`` → its dead-letter topic, byte for byte, counted by reason; what the topic does not take is
+    spooled or cut (:mod:`pipelines.steps.spool`).
 
     What names an erased user is counted only: a producer that goes on sending leaves nothing of her. The
     store is asked once for many rejects, so good records pay nothing for it. Raises StoreError.
@@ -199,9 +210,16 @@ _REJECTS_AT_ONCE_BYTES: Final = 16 << 20
 
 
 class _DeadLetterFn(_SendingFn):
+    def setup(self) -> None:
+        self._limits = topic_limits(self._settings)
+        self._spool = spool_of(self._settings)
+
     def start_bundle(self) -> None:
         super().start_bundle()
+        if self._spool is not None:
+            self._spool.expire()
         self._waiting: list[Rejected] = []
+        self._largest: dict[str, int] = {}
         self._waiting_bytes = 0
 
     def process(self, rejected: Rejected) -> None:
@@ -211,8 +229,13 @@ class _DeadLetterFn(_SendingFn):
             self._send_waiting()
 
     def finish_bundle(self) -> None:
-        self._send_waiting()
-        super().finish_bundle()
+        try:
+            self._send_waiting()
+            super().finish_bundle()
+        except RecordTooLargeError:  # the limit was not known, or has changed: the repeated bundle tries less
+            for topic, size in self._largest.items():
+                self._limits.refused(topic, size)
+            raise
 
     def _send_waiting(self) -> None:
         named = [named_users(rejected.record, self._settings.mapping) for rejected in self._waiting]
@@ -223,7 +246,11 @@ class _DeadLetterFn(_SendingFn):
             if own & erased.keys():
                 metrics.REJECTS_OF_ERASED.inc()
             else:
-                self._send(*dead_letter(rejected, self._settings.outputs.dead_letter_suffix))
+                letter = dead_letter(rejected, self._settings.outputs.dead_letter_suffix)
+                letter = fitted(letter, rejected.record, own, self._limits, self._spool)
+                size = message_bytes(letter)
+                self._largest[letter.topic] = max(size, self._largest.get(letter.topic, 0))
+                self._send(*letter)
         self._waiting, self._waiting_bytes = [], 0
 
 

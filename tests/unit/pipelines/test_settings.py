@@ -91,7 +91,8 @@ def test_a_secret_is_read_from_the_variable_or_the_file(
 def test_the_written_file_holds_every_setting_at_its_default(tmp_path: Path) -> None:
     text = init.TEMPLATE.read_text(encoding="utf-8")
     path = _file(tmp_path, text)
-    defaults = load_settings(path, ["history.dir=data", "feature_repo=feature_repo"], {})
+    own = ["history.dir=data", "feature_repo=feature_repo", "outputs.dead_letter_spool=dead_letters"]
+    defaults = load_settings(path, own, {})
     assert defaults == Settings()
 
     def keys(value: object, prefix: str = "") -> set[str]:

@@ -29,6 +29,7 @@ from pipelines.operations.init import write_project
 from pipelines.settings import Settings, load_settings
 from pipelines.steps.fold import fold_events
 from tests.contract.test_fold_loop import _context, _encoded, _records
+from tests.support.user_ids import HOSTILE, NO_IDS
 from tests.unit.features.builders import At
 
 DAY = datetime(2026, 1, 2, tzinfo=UTC)
@@ -114,10 +115,31 @@ def test_an_erase_that_cannot_be_asked_for_says_so(settings: Settings) -> None:
         erase_users(settings, ["ann"])
 
 
-@pytest.mark.parametrize("user", ["", "a b", "x" * 129, "ann\n", "名"])
+@pytest.mark.parametrize("user", NO_IDS)
 def test_a_malformed_id_is_named_by_its_place_and_nothing_is_sent(user: str) -> None:
-    with pytest.raises(UsageError, match=r"user 2: user id: expected 1 to 128 .* nothing was sent"):
+    with pytest.raises(UsageError, match=r"user 2: user id: expected 1 to 256 bytes .* nothing was sent"):
         check_ids(["ann", user])
+
+
+def test_any_text_may_be_an_id(tmp_path: Path) -> None:
+    file = tmp_path / "users.txt"
+    file.write_text("".join(f"{user}\n" for user in HOSTILE), encoding="utf-8-sig")
+    assert check_ids(listed([], file)) == check_ids(HOSTILE) == HOSTILE
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_a_line_of_a_list_is_an_id_as_it_stands(tmp_path: Path, ends: str) -> None:
+    file = tmp_path / "users.txt"
+    file.write_bytes(ends.join(["# ann", "-x", "", " bob ", "a\u00a0b"]).encode())
+    assert listed([], file) == ["# ann", "-x", " bob ", "a\u00a0b"]
+
+
+@pytest.mark.parametrize("user", ["a\x85b", "a\u2028b", "a\x1cb", "张" * 86])
+def test_what_is_no_id_is_named_by_its_line(tmp_path: Path, user: str) -> None:
+    file = tmp_path / "users.txt"
+    file.write_text(f"ann\n{user}\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"users\.txt:2: expected a user id \(1 to 256 bytes"):
+        listed([], file)
 
 
 def test_users_come_from_arguments_and_a_list_each_once(tmp_path: Path) -> None:

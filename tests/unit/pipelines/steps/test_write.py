@@ -37,6 +37,7 @@ from pipelines.steps.write import (
     history_writer,
     sender,
 )
+from tests.support.user_ids import HOSTILE
 from tests.unit.features.builders import CONTROLS, At, folded, nobody
 
 TIME = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
@@ -191,7 +192,7 @@ def test_the_erased_are_known_by_a_subject_too(settings: Settings, brokers: Reco
     assert brokers.sent == []
 
 
-@pytest.mark.parametrize("key", [None, b"\xff", b"", b"no user id!", b"x" * 500])
+@pytest.mark.parametrize("key", [None, b"\xff", b"", b"no\nuser id", b"x" * 500])
 def test_a_reject_that_names_no_user_is_kept(
     settings: Settings, brokers: RecordingSender, key: bytes | None
 ) -> None:
@@ -239,6 +240,13 @@ def test_a_change_is_the_profile_under_the_users_key(settings: Settings, brokers
     assert brokers.sent[0][3] == (("revision", b"7"),)
     assert json.loads(brokers.sent[0][2])["user_id"] == "ann"
     assert brokers.acknowledged == 2
+
+
+def test_any_user_is_the_key_of_its_change(settings: Settings, brokers: RecordingSender) -> None:
+    run([profiles(*(PROFILE | {"user_id": user} for user in HOSTILE)), *HOSTILE], WriteChangelog(settings))
+    written = {(key, json.loads(value)["user_id"]) for _, key, value, _ in brokers.sent if value is not None}
+    assert written == {(user.encode(), user) for user in HOSTILE}
+    assert {key for _, key, value, _ in brokers.sent if value is None} == {user.encode() for user in HOSTILE}
 
 
 def test_an_erased_user_is_a_null_value(settings: Settings, brokers: RecordingSender) -> None:
